@@ -1,0 +1,169 @@
+# tqfpm: the build. `make help` lists the targets; no configure is needed.
+#
+# Settings: on the command line (make prefix=/usr), in config.mak (yours), or in config.mak.autogen (./configure's).
+#   prefix, sbindir, sysconfdir, libdir, mandir, docdir, datadir, runstatedir, DESTDIR
+#   WITH_SYSTEMD=1|0  WITH_TCMALLOC=0|1  WITH_PROFILER=0|1  SANITIZE=address,undefined  V=1 (show commands)
+
+prefix      = /usr/local
+exec_prefix = $(prefix)
+sbindir     = $(exec_prefix)/sbin
+libdir      = $(exec_prefix)/lib
+sysconfdir  = $(if $(filter /usr,$(prefix)),/etc,$(prefix)/etc)
+datadir     = $(prefix)/share
+mandir      = $(datadir)/man
+docdir      = $(datadir)/doc/tqfpm
+runstatedir = $(if $(filter /usr,$(prefix)),/run,$(prefix)/var/run)
+localstatedir = $(if $(filter /usr,$(prefix)),/var,$(prefix)/var)
+
+CXX      = g++
+CXXFLAGS = -O2 -g
+WITH_SYSTEMD  = 1
+WITH_TCMALLOC = 0
+WITH_PROFILER = 0
+SANITIZE =
+
+-include config.mak.autogen
+-include config.mak
+
+VERSION := $(shell sed -n '1s/^tqfpm \([0-9.]*\).*/\1/p' ChangeLog)
+comma   := ,
+BUILD   := build$(if $(SANITIZE),/san-$(subst $(comma),-,$(SANITIZE)))
+TQFPM   := $(if $(SANITIZE),$(BUILD)/tqfpm,tqfpm)
+LIB     := $(if $(SANITIZE),$(BUILD)/,)libtqfpm-template.so
+TEST_TMPDIR ?= /tmp
+
+WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Wold-style-cast -Wcast-qual -Wundef -Werror
+SANFLAGS := $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer)
+HARDEN   := -fstack-protector-strong -fPIE $(if $(SANITIZE),,-D_FORTIFY_SOURCE=2)
+ALL_CXXFLAGS := -std=c++20 -iquote src -D_GNU_SOURCE -MMD -MP $(WARNINGS) $(HARDEN) $(CPPFLAGS) $(CXXFLAGS) $(SANFLAGS)
+ALL_LDFLAGS  := -pie -Wl,-z,relro,-z,now $(LDFLAGS) $(SANFLAGS)
+LIBS := -lev -linih -lcap -lfmt -lacl
+ifeq ($(WITH_SYSTEMD),1)
+LIBS += -lsystemd
+DEFS += -DTQFPM_WITH_SYSTEMD=1
+endif
+ifeq ($(WITH_TCMALLOC),1)
+LIBS += -Wl,--no-as-needed -ltcmalloc_minimal -Wl,--as-needed
+endif
+ifeq ($(WITH_PROFILER),1)
+LIBS += -lprofiler
+DEFS += -DTQFPM_WITH_PROFILER=1
+endif
+# Only sys/paths.cc knows where things are installed.
+PATHS = -DTQFPM_VERSION='"$(VERSION)"' -DTQFPM_SYSCONFDIR='"$(sysconfdir)"' -DTQFPM_LIBDIR='"$(libdir)/tqfpm"' \
+	-DTQFPM_RUNSTATEDIR='"$(runstatedir)"' -DTQFPM_LOCALSTATEDIR='"$(localstatedir)"' -DTQFPM_PREFIX='"$(prefix)"'
+
+PURE_DIRS    := base config fcgi pool status
+PROCESS_DIRS := sys ipc master dispatcher exporter
+sources = $(foreach d,$(1),$(wildcard src/$(d)/*.cc))
+objects = $(patsubst src/%.cc,$(BUILD)/%.o,$(call sources,$(1)))
+PURE_OBJS    := $(call objects,$(PURE_DIRS))
+PROCESS_OBJS := $(call objects,$(PROCESS_DIRS))
+TEST_OBJS    := $(patsubst tests/unit/%.cc,$(BUILD)/tests/%.o,$(wildcard tests/unit/*.cc))
+PURE         := $(BUILD)/libtqfpm-pure.a
+ALL_SOURCES  := $(call sources,. $(PURE_DIRS) $(PROCESS_DIRS) template tools) $(wildcard tests/unit/*.cc)
+ALL_HEADERS  := $(wildcard src/*/*.h src/*/*.def tests/unit/*.h)
+
+Q := $(if $(V),,@)
+say = $(if $(V),,@echo '  $(1)';)
+
+.PHONY: all check unit process lint format demo bench install uninstall clean distclean help docs install-deps FORCE
+.DELETE_ON_ERROR:
+all: $(TQFPM) $(LIB)
+
+help:
+	@echo 'make            build ./tqfpm and ./libtqfpm-template.so'
+	@echo 'make check      install what is missing, build, run all tests (SANITIZE=address,undefined for those builds)'
+	@echo 'make demo       serve real PHP pages through nginx and show them (KEEP=1 leaves it running)'
+	@echo 'make bench      compare with php-fpm in one run, in ratios'
+	@echo 'make install    into prefix=$(prefix) (DESTDIR= is honoured)'
+	@echo 'make lint       clang-tidy and the rules of the house;  make format: clang-format'
+	@echo 'make docs       man pages and sample configuration from the directive table'
+
+# --- build ----------------------------------------------------------------------------------------------------------
+$(TQFPM): $(BUILD)/main.o $(PROCESS_OBJS) $(PURE)
+	$(call say,LINK $@)$(CXX) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
+
+$(PURE): $(PURE_OBJS)
+	$(call say,AR   $@)rm -f $@; ar rcs $@ $^
+
+# A change of flags rebuilds what they reach.
+$(BUILD)/flags: FORCE
+	@mkdir -p $(@D); echo '$(CXX) $(ALL_CXXFLAGS) $(DEFS)' | cmp -s - $@ || echo '$(CXX) $(ALL_CXXFLAGS) $(DEFS)' >$@
+$(BUILD)/paths: FORCE
+	@mkdir -p $(@D); echo '$(subst ',,$(PATHS))' | cmp -s - $@ || echo '$(subst ',,$(PATHS))' >$@
+
+$(BUILD)/sys/paths.o: DEFS += $(PATHS)
+$(BUILD)/sys/paths.o: $(BUILD)/paths
+$(BUILD)/%.o: src/%.cc $(BUILD)/flags
+	$(call say,CXX  $<)mkdir -p $(@D); $(CXX) $(ALL_CXXFLAGS) $(DEFS) -c -o $@ $<
+$(BUILD)/tests/%.o: tests/unit/%.cc $(BUILD)/flags
+	$(call say,CXX  $<)mkdir -p $(@D); $(CXX) $(filter-out -Wundef,$(ALL_CXXFLAGS)) -iquote tests/unit -c -o $@ $<
+
+# The preload library: libc alone, never sanitized (it is loaded into php-cgi).
+TEMPLATE_SRCS := $(wildcard src/template/*.cc)
+TEMPLATE_CXXFLAGS := -std=c++20 -iquote src -D_GNU_SOURCE -O2 -g -fPIC -fvisibility=hidden -fno-exceptions -fno-rtti \
+	-fno-threadsafe-statics -fno-asynchronous-unwind-tables -fno-stack-protector -U_FORTIFY_SOURCE $(WARNINGS)
+$(LIB): $(TEMPLATE_SRCS) $(wildcard src/template/*.h) src/ipc/control.h Makefile
+	$(call say,LIB  $@)mkdir -p $(@D); $(CXX) $(TEMPLATE_CXXFLAGS) -shared -nodefaultlibs -Wl,-z,relro,-z,now -Wl,--no-undefined -o $@ $(TEMPLATE_SRCS) -lc -ldl
+
+$(BUILD)/gendoc: $(BUILD)/tools/gendoc.o $(PURE)
+	$(call say,LINK $@)$(CXX) $(ALL_LDFLAGS) -o $@ $^ -linih -lfmt
+
+# --- tests ----------------------------------------------------------------------------------------------------------
+$(BUILD)/unit-tests: $(TEST_OBJS) $(PURE)
+	$(call say,LINK $@)$(CXX) $(ALL_LDFLAGS) -o $@ $^ -linih -lfmt -lgtest -lgtest_main -lpthread
+
+install-deps:
+	contrib/install-deps
+
+# One job for each processor where make was not told otherwise.
+JOBS = $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(shell nproc))
+check: install-deps
+	$(MAKE) $(JOBS) all $(BUILD)/unit-tests $(BUILD)/gendoc
+	tests/run $(BUILD) $(TQFPM)
+
+unit: $(BUILD)/unit-tests
+	$(BUILD)/unit-tests --gtest_brief=1
+process: all
+	TQFPM=$(CURDIR)/$(TQFPM) /usr/bin/python3 -m pytest -q tests/process
+lint: $(BUILD)/gendoc $(PURE)
+	tests/lint/run $(BUILD)
+format:
+	clang-format -i $(ALL_SOURCES) $(filter %.h,$(ALL_HEADERS))
+
+docs: $(BUILD)/gendoc
+	$(BUILD)/gendoc --man >man/tqfpm.conf.5.new && mv man/tqfpm.conf.5.new man/tqfpm.conf.5
+	$(BUILD)/gendoc --sample >etc/tqfpm.d/www.conf.default.new && mv etc/tqfpm.d/www.conf.default.new etc/tqfpm.d/www.conf.default
+
+demo: install-deps
+	$(MAKE) $(JOBS) all
+	contrib/demo $(if $(KEEP),--keep)
+bench: install-deps
+	$(MAKE) $(JOBS) all
+	tests/bench/run
+
+# --- install --------------------------------------------------------------------------------------------------------
+install: all
+	install -d $(DESTDIR)$(sbindir) $(DESTDIR)$(libdir)/tqfpm $(DESTDIR)$(mandir)/man8 $(DESTDIR)$(mandir)/man5 \
+		$(DESTDIR)$(sysconfdir)/tqfpm.d $(DESTDIR)$(docdir)
+	install -m 755 tqfpm $(DESTDIR)$(sbindir)/tqfpm
+	install -m 644 libtqfpm-template.so $(DESTDIR)$(libdir)/tqfpm/libtqfpm-template.so
+	install -m 644 man/tqfpm.8 $(DESTDIR)$(mandir)/man8/tqfpm.8
+	install -m 644 man/tqfpm.conf.5 $(DESTDIR)$(mandir)/man5/tqfpm.conf.5
+	install -m 644 README.md ChangeLog LICENSE $(DESTDIR)$(docdir)/
+	sed 's|^include = etc/|include = $(sysconfdir)/|' etc/tqfpm.conf >$(DESTDIR)$(sysconfdir)/tqfpm.conf.default
+	chmod 644 $(DESTDIR)$(sysconfdir)/tqfpm.conf.default
+	install -m 644 etc/tqfpm.d/www.conf.default $(DESTDIR)$(sysconfdir)/tqfpm.d/www.conf.default
+uninstall:
+	rm -f $(DESTDIR)$(sbindir)/tqfpm $(DESTDIR)$(libdir)/tqfpm/libtqfpm-template.so $(DESTDIR)$(mandir)/man8/tqfpm.8 \
+		$(DESTDIR)$(mandir)/man5/tqfpm.conf.5 $(DESTDIR)$(sysconfdir)/tqfpm.conf.default \
+		$(DESTDIR)$(sysconfdir)/tqfpm.d/www.conf.default
+	rm -rf $(DESTDIR)$(docdir)
+
+clean:
+	rm -rf build tqfpm libtqfpm-template.so
+distclean: clean
+	rm -rf config.mak.autogen configure config.log config.status autom4te.cache
+
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -1,0 +1,23 @@
+// Small tools for text.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace tqfpm {
+
+std::string_view trim(std::string_view text);
+// Parts between any of `separators`, without empty ones.
+std::vector<std::string> split(std::string_view text, std::string_view separators);
+std::string join(const std::vector<std::string> &parts, std::string_view separator);
+std::string replace_all(std::string text, std::string_view from, std::string_view to);
+std::string lower(std::string_view text);
+// The whole of `text` as a number; nullopt if anything else is in it or it does not fit.
+std::optional<std::int64_t> to_number(std::string_view text, int base = 10);
+// Levenshtein's distance.
+std::size_t edit_distance(std::string_view a, std::string_view b);
+
+} // namespace tqfpm
