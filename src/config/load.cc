@@ -1,0 +1,263 @@
+#include "config/load.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/text.h"
+#include "config/ini_source.h"
+#include "config/rules.h"
+#include "config/table.h"
+
+namespace tqfpm::config {
+
+namespace {
+
+constexpr int kMaxIncludeDepth = 8;
+constexpr char kGlobalSection[] = "global";
+
+class Loader {
+public:
+  Loader(const LoadRequest &request, FileSource &source) : request_(request), source_(source) {
+    result_.config.global = default_global();
+  }
+
+  LoadResult run() {
+    read_file(request_.path, Location{request_.path, 0}, 0);
+    finish_global();
+    for (PoolConfig &pool : result_.config.pools)
+      finish_pool(pool);
+    apply_rules(result_);
+    return std::move(result_);
+  }
+
+private:
+  void say(Severity severity, const Location &where, const std::string &pool, const std::string &text) {
+    result_.messages.push_back(Message{severity, where, pool, text});
+  }
+  void read_file(const std::string &path, const Location &from, int depth);
+  void item(const IniItem &item, const Location &where, int depth);
+  void include(const std::string &pattern, const Location &where, int depth);
+  void set(const Entry &entry, const Location &where);
+  void unknown(const Entry &entry, const Location &where);
+  void finish_global();
+  void finish_pool(PoolConfig &pool);
+  void resolve_environment(PoolConfig &pool);
+  PoolConfig *pool() { return current_ < 0 ? nullptr : &result_.config.pools[static_cast<std::size_t>(current_)]; }
+  void enter(const std::string &section, const Location &where);
+  [[nodiscard]] std::string prefix() const {
+    return request_.prefix.empty() ? request_.default_prefix : request_.prefix;
+  }
+
+  const LoadRequest &request_;
+  FileSource &source_;
+  LoadResult result_;
+  std::vector<std::string> open_files_; // that include each other at the moment
+  int current_ = -1;                    // pool, -1: [global]
+};
+
+void Loader::read_file(const std::string &path, const Location &from, int depth) {
+  if (depth > kMaxIncludeDepth) {
+    say(Severity::kError, from, "", fmt::format("include: more than {} files within each other", kMaxIncludeDepth));
+    return;
+  }
+  if (std::find(open_files_.begin(), open_files_.end(), path) != open_files_.end()) {
+    say(Severity::kError, from, "", "include: " + path + " includes itself");
+    return;
+  }
+  const auto text = source_.read(path);
+  if (!text.ok()) {
+    const std::string why = "cannot read the configuration file " + path + ": " + text.error().message;
+    say(Severity::kError, from, "", depth == 0 ? why + "; name another one with -y" : why);
+    return;
+  }
+  open_files_.push_back(path);
+  for (const IniItem &each : read_ini(text.value(), request_.environment))
+    item(each, Location{path, each.line}, depth);
+  open_files_.pop_back();
+}
+
+void Loader::item(const IniItem &item, const Location &where, int depth) {
+  switch (item.kind) {
+  case IniItem::Kind::kError:
+    say(Severity::kError, where, pool() != nullptr ? pool()->name : "", item.error);
+    return;
+  case IniItem::Kind::kSection:
+    enter(item.section, where);
+    return;
+  case IniItem::Kind::kEntry:
+    if (item.entry.key == "include" && !item.entry.array_key)
+      include(item.entry.value, where, depth);
+    else
+      set(item.entry, where);
+    return;
+  }
+}
+
+void Loader::enter(const std::string &section, const Location &where) {
+  if (lower(section) == kGlobalSection) {
+    current_ = -1;
+    return;
+  }
+  if (section.empty() || section.find_first_of("/\\$\n") != std::string::npos) {
+    say(Severity::kError, where, "", "'" + section + "' is no name for a pool");
+    return;
+  }
+  auto &pools = result_.config.pools;
+  const auto found =
+      std::find_if(pools.begin(), pools.end(), [&](const PoolConfig &each) { return each.name == section; });
+  current_ = static_cast<int>(found - pools.begin());
+  if (found == pools.end()) {
+    pools.push_back(default_pool(section));
+    pools.back().where = where;
+  }
+}
+
+void Loader::include(const std::string &pattern, const Location &where, int depth) {
+  std::string path = pattern;
+  if (path.empty() || path.front() != '/')
+    path = prefix() + "/" + path;
+  const bool literal = path.find_first_of("*?[") == std::string::npos;
+  const int section = current_;
+  if (literal) {
+    read_file(path, where, depth + 1);
+  } else {
+    const auto files = source_.glob(path);
+    if (!files.ok())
+      say(Severity::kError, where, "", "include: cannot look up " + path + ": " + files.error().message);
+    else if (files.value().empty())
+      say(Severity::kWarning, where, "",
+          "Nothing matches the include pattern '" + path + "' from " + where.file + " at line " +
+              std::to_string(where.line) + ".");
+    else
+      for (const std::string &file : files.value())
+        read_file(file, where, depth + 1);
+  }
+  current_ = section;
+}
+
+void Loader::unknown(const Entry &entry, const Location &where) {
+  const Scope scope = current_ < 0 ? Scope::kGlobal : Scope::kPool;
+  const Scope other = current_ < 0 ? Scope::kPool : Scope::kGlobal;
+  std::string text = "unknown directive '" + entry.key + "'";
+  if (find_row(other, entry.key) != nullptr)
+    text =
+        "'" + entry.key + (other == Scope::kPool ? "' belongs into the section of a pool" : "' belongs into [global]");
+  else if (const std::string near = nearest_name(scope, entry.key); !near.empty())
+    text += ", did you mean '" + near + "'?";
+  say(Severity::kError, where, current_ < 0 ? "" : pool()->name, text);
+}
+
+void Loader::set(const Entry &entry, const Location &where) {
+  PoolConfig *target = pool();
+  const Row *row = find_row(target == nullptr ? Scope::kGlobal : Scope::kPool, entry.key);
+  if (row == nullptr) {
+    unknown(entry, where);
+    return;
+  }
+  const std::string name = target == nullptr ? "" : target->name;
+  if (entry.array_key && !row->array) {
+    say(Severity::kError, where, name, "'" + entry.key + "' takes no [" + *entry.array_key + "]");
+    return;
+  }
+  const std::string error = target == nullptr ? row->set_global(result_.config.global, entry, row->range)
+                                              : row->set_pool(*target, entry, row->range);
+  if (!error.empty()) {
+    const bool named = error.find("'" + entry.key + "'") != std::string::npos || error.starts_with("invalid port");
+    const bool low_limit = entry.key == "log_limit" && to_number(entry.value).value_or(0) < row->range.least;
+    say(Severity::kError, where, name,
+        low_limit ? "log_limit must be greater than 512"
+        : named   ? error
+                  : entry.key + ": " + error);
+  }
+  if (row->state == State::kAccepted)
+    say(Severity::kNotice, where, name, "'" + entry.key + "' accepted, no effect yet");
+  result_.places[{name, row->name}] = where;
+}
+
+// --- after all files ------------------------------------------------------------------------------------------------
+
+std::string absolute(const std::string &path, const std::string &prefix) {
+  return path.empty() || path.front() == '/' ? path : prefix + "/" + path;
+}
+
+// pool.prefix is absolute when this is called.
+std::string edit_text(const std::string &text, bool is_path, const PoolConfig &pool) {
+  std::string out = replace_all(text, "$pool", pool.name);
+  if (out.starts_with("$prefix"))
+    out.replace(0, strlen("$prefix"), pool.prefix);
+  if (is_path && !out.empty() && out.front() != '/')
+    out = absolute(out, pool.prefix);
+  return out;
+}
+
+void Loader::finish_global() {
+  GlobalConfig &global = result_.config.global;
+  global.pid = absolute(global.pid, prefix());
+  if (global.error_log.empty())
+    global.error_log = request_.default_error_log;
+  global.error_log = absolute(global.error_log, prefix());
+}
+
+void Loader::finish_pool(PoolConfig &pool) {
+  const bool own_prefix = !pool.prefix.empty();
+  pool.prefix = absolute(replace_all(own_prefix ? pool.prefix : prefix(), "$pool", pool.name), prefix());
+  for (const Row &row : table()) {
+    if (row.scope == Scope::kPool && row.edit_pool != nullptr && std::string_view(row.name) != "prefix")
+      row.edit_pool(pool, &edit_text);
+  }
+  resolve_environment(pool);
+  if (!own_prefix)
+    pool.prefix.clear();
+}
+
+void Loader::resolve_environment(PoolConfig &pool) {
+  std::erase_if(pool.env, [this](KeyValue &each) {
+    if (!each.value.starts_with('$') || !request_.environment)
+      return false;
+    const auto value = request_.environment(each.value.substr(1));
+    each.value = value.value_or("");
+    return !value; // as php-fpm: what tqfpm does not have, workers do not get
+  });
+}
+
+} // namespace
+
+std::string Message::str() const {
+  std::string out;
+  if (!where.file.empty())
+    out = where.line > 0 ? fmt::format("{}:{}: ", where.file, where.line) : where.file + ": ";
+  if (!pool.empty())
+    out += "[pool " + pool + "] ";
+  return out + text;
+}
+
+bool LoadResult::ok() const {
+  return std::none_of(messages.begin(), messages.end(),
+                      [](const Message &m) { return m.severity == Severity::kError; });
+}
+
+void LoadResult::say(Severity severity, const PoolConfig &pool, const char *directive, const std::string &text) {
+  const auto place = places.find({pool.name, directive});
+  const Location where = severity == Severity::kNotice ? Location{}
+                         : place == places.end()       ? pool.where
+                                                       : place->second;
+  messages.push_back(Message{severity, where, pool.name, text});
+}
+
+LoadResult load(const LoadRequest &request, FileSource &source) {
+  return Loader(request, source).run();
+}
+
+std::string php_from_path(const std::string &config_path) {
+  constexpr std::string_view kDebian = "/etc/php/";
+  if (!config_path.starts_with(kDebian))
+    return "";
+  const std::string version =
+      config_path.substr(kDebian.size(), config_path.find('/', kDebian.size()) - kDebian.size());
+  const bool plain = !version.empty() && version.find_first_not_of("0123456789.") == std::string::npos;
+  return plain ? version : "";
+}
+
+} // namespace tqfpm::config

@@ -1,0 +1,156 @@
+#include "config/rules.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace tqfpm::config {
+
+namespace {
+
+// The rules of one pool.
+class PoolRules {
+public:
+  PoolRules(LoadResult &result, PoolConfig &pool) : result_(result), pool_(pool) {}
+
+  void apply() {
+    required();
+    manager();
+    pages();
+    paths();
+    others();
+  }
+
+private:
+  [[nodiscard]] bool is_set(const char *directive) const { return result_.places.contains({pool_.name, directive}); }
+  void say(Severity severity, const char *directive, const std::string &text) {
+    result_.say(severity, pool_, directive, text);
+  }
+  void error(const char *directive, const std::string &text) { say(Severity::kError, directive, text); }
+
+  void required();
+  void manager();
+  void dynamic();
+  void pages();
+  void page(const char *directive, const std::string &path);
+  void paths();
+  void others();
+
+  LoadResult &result_;
+  PoolConfig &pool_;
+};
+
+void PoolRules::required() {
+  if (pool_.listen.kind == Address::Kind::kNone && pool_.listen.text.empty())
+    error("listen", "no listen address has been defined; add listen = ");
+  if (pool_.pm == ProcessManagerKind::kUnset && !is_set("pm"))
+    error("pm", "the process manager is missing; add pm = static, dynamic or ondemand");
+  if (pool_.pm_max_children < 1)
+    error("pm.max_children", "pm.max_children must be a positive value");
+}
+
+void PoolRules::manager() {
+  if (pool_.pm == ProcessManagerKind::kDynamic)
+    dynamic();
+  else if (pool_.pm == ProcessManagerKind::kOnDemand && pool_.pm_process_idle_timeout < std::chrono::seconds(1))
+    error("pm.process_idle_timeout", "pm.process_idle_timeout must be at least 1s");
+}
+
+void PoolRules::dynamic() {
+  const std::int64_t least = pool_.pm_min_spare_servers;
+  const std::int64_t most = pool_.pm_max_spare_servers;
+  const std::int64_t children = pool_.pm_max_children;
+  if (least < 1) {
+    error("pm.min_spare_servers", fmt::format("pm.min_spare_servers({}) must be a positive value", least));
+  } else if (most < 1) {
+    error("pm.max_spare_servers", fmt::format("pm.max_spare_servers({}) must be a positive value", most));
+  } else if (least > children || most > children) {
+    error(
+        least > children ? "pm.min_spare_servers" : "pm.max_spare_servers",
+        fmt::format("pm.min_spare_servers({}) and pm.max_spare_servers({}) cannot be greater than pm.max_children({})",
+                    least, most, children));
+  } else if (most < least) {
+    error("pm.max_spare_servers",
+          fmt::format("pm.max_spare_servers({}) must not be less than pm.min_spare_servers({})", most, least));
+  } else if (pool_.pm_start_servers <= 0) {
+    pool_.pm_start_servers = least + (most - least) / 2;
+    say(Severity::kNotice, "pm",
+        fmt::format("pm.start_servers is not set. It's been set to {}.", pool_.pm_start_servers));
+  } else if (pool_.pm_start_servers < least || pool_.pm_start_servers > most) {
+    error("pm.start_servers",
+          fmt::format("pm.start_servers({}) must not be less than pm.min_spare_servers({}) and not greater than "
+                      "pm.max_spare_servers({})",
+                      pool_.pm_start_servers, least, most));
+  }
+}
+
+void PoolRules::page(const char *directive, const std::string &path) {
+  constexpr std::string_view kAllowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/-_.~";
+  if (path.empty())
+    return;
+  if (path.front() != '/')
+    error(directive, fmt::format("the {} '{}' must start with a '/'", directive, path));
+  else if (path.size() < 2)
+    error(directive, fmt::format("the {} '{}' is not long enough", directive, path));
+  else if (path.find_first_not_of(kAllowed) != std::string::npos)
+    error(directive,
+          fmt::format("the {} '{}' must contain only the following characters '[alphanum]/_-.~'", directive, path));
+}
+
+void PoolRules::pages() {
+  page("pm.status_path", pool_.pm_status_path);
+  page("ping.path", pool_.ping_path);
+  if (!pool_.ping_path.empty() && pool_.ping_path == pool_.pm_status_path)
+    error("ping.path", "ping.path and pm.status_path are the same");
+  if (pool_.ping_response.empty())
+    error("ping.response", "the ping response must not be empty");
+}
+
+void PoolRules::paths() {
+  const auto must_be_absolute = [this](const char *directive, const std::string &path) {
+    if (!path.empty() && path.front() != '/')
+      error(directive, fmt::format("the {} path '{}' must be absolute", directive, path));
+  };
+  must_be_absolute("chdir", pool_.chdir);
+  if (is_set("prefix"))
+    must_be_absolute("prefix", pool_.prefix);
+  if (pool_.request_slowlog_timeout > Duration::zero() && pool_.slowlog.empty())
+    error("request_slowlog_timeout", "'slowlog' must be specified for use with 'request_slowlog_timeout'");
+}
+
+void PoolRules::others() {
+  for (const std::string &each : pool_.security_limit_extensions) {
+    if (each.front() != '.' || each.size() < 2)
+      error("security.limit_extensions", fmt::format("the extension '{}' must start with a dot", each));
+  }
+  if (pool_.php_spawn == SpawnMode::kExec && !pool_.chroot.empty())
+    error("php.spawn", "chroot needs php.spawn = fork: php-cgi itself is outside of the chroot");
+}
+
+void check_addresses(LoadResult &result) {
+  std::map<std::string, std::string> users;
+  for (const PoolConfig &pool : result.config.pools) {
+    if (pool.listen.text.empty())
+      continue;
+    const std::string address = pool.listen.kind == Address::Kind::kUnix
+                                    ? pool.listen.path
+                                    : fmt::format("{}:{}", pool.listen.host, pool.listen.port);
+    const auto [other, is_new] = users.emplace(address, pool.name);
+    if (!is_new)
+      result.say(Severity::kError, pool, "listen",
+                 fmt::format("unable to set listen address as it's already used in another pool '{}'", other->second));
+  }
+}
+
+} // namespace
+
+void apply_rules(LoadResult &result) {
+  for (PoolConfig &pool : result.config.pools)
+    PoolRules(result, pool).apply();
+  check_addresses(result);
+  if (result.config.pools.empty() && result.ok())
+    result.messages.push_back(Message{
+        Severity::kError, {}, "", "No pool defined. at least one pool section must be specified in config file"});
+}
+
+} // namespace tqfpm::config
