@@ -1,0 +1,81 @@
+#include "fcgi/params.h"
+
+#include "fcgi/format.h"
+
+namespace tqfpm::fcgi {
+
+bool PairReader::read_length(std::size_t &offset, std::size_t &length) {
+  if (offset >= rest_.size())
+    return false;
+  length = byte_at(rest_, offset);
+  if (length < 128) {
+    offset += 1;
+    return true;
+  }
+  if (rest_.size() - offset < 4)
+    return false;
+  length = (length & 0x7f) << 24 | static_cast<std::size_t>(byte_at(rest_, offset + 1)) << 16 |
+           static_cast<std::size_t>(byte_at(rest_, offset + 2)) << 8 | byte_at(rest_, offset + 3);
+  offset += 4;
+  return true;
+}
+
+std::optional<PairReader::Pair> PairReader::next() {
+  if (rest_.empty() || malformed_)
+    return std::nullopt;
+  std::size_t offset = 0;
+  std::size_t name_length = 0;
+  std::size_t value_length = 0;
+  if (!read_length(offset, name_length) || !read_length(offset, value_length) || name_length > rest_.size() - offset ||
+      value_length > rest_.size() - offset - name_length) {
+    malformed_ = true;
+    return std::nullopt;
+  }
+  const std::size_t end = offset + name_length + value_length;
+  Pair pair{rest_.substr(offset, name_length), rest_.substr(offset + name_length, value_length), rest_.substr(0, end)};
+  rest_.remove_prefix(end);
+  return pair;
+}
+
+namespace {
+void append_length(std::string &out, std::size_t length) {
+  if (length >= 128) {
+    out += static_cast<char>(0x80 | (length >> 24 & 0x7f));
+    out += static_cast<char>(length >> 16 & 0xff);
+    out += static_cast<char>(length >> 8 & 0xff);
+  }
+  out += static_cast<char>(length & 0xff);
+}
+} // namespace
+
+void append_pair(std::string &content, std::string_view name, std::string_view value) {
+  append_length(content, name.size());
+  append_length(content, value.size());
+  content.append(name).append(value);
+}
+
+bool Params::assign(std::string content) {
+  content_ = std::move(content);
+  index_.clear();
+  index_.reserve(32);
+  PairReader reader(content_);
+  while (const auto pair = reader.next()) {
+    if (pair->encoded.size() > kMaxContent)
+      return false;
+    index_.push_back(Entry{static_cast<std::uint32_t>(pair->name.data() - content_.data()),
+                           static_cast<std::uint32_t>(pair->name.size()),
+                           static_cast<std::uint32_t>(pair->value.size())});
+  }
+  return !reader.malformed();
+}
+
+std::optional<std::string_view> Params::find(std::string_view name) const {
+  const std::string_view all(content_);
+  for (auto entry = index_.rbegin(); entry != index_.rend(); ++entry) {
+    if (entry->name_length == name.size() && all.substr(entry->name_offset, entry->name_length) == name)
+      return all.substr(entry->name_offset + entry->name_length, entry->value_length);
+  }
+  return std::nullopt;
+}
+
+} // namespace tqfpm::fcgi

@@ -1,0 +1,59 @@
+// Name-value pairs of FCGI_PARAMS and FCGI_GET_VALUES (FastCGI 1.0, section 3.4).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace tqfpm::fcgi {
+
+// Decodes pairs one after the other from the content of a whole stream.
+class PairReader {
+public:
+  struct Pair {
+    std::string_view name;
+    std::string_view value;
+    std::string_view encoded; // the pair's bytes, lengths included
+  };
+  explicit PairReader(std::string_view content) : rest_(content) {}
+
+  // The next pair; nullopt at the end or where the bytes are no pair (see malformed()).
+  std::optional<Pair> next();
+  [[nodiscard]] bool malformed() const { return malformed_; }
+
+private:
+  bool read_length(std::size_t &offset, std::size_t &length);
+  std::string_view rest_;
+  bool malformed_ = false;
+};
+
+// Appends one encoded pair. Names and values are at most 2^31-1 bytes.
+void append_pair(std::string &content, std::string_view name, std::string_view value);
+
+// The parameters of one request: the stream's content and an index into it. Of several pairs of one name the last
+// counts, as in PHP.
+class Params {
+public:
+  // Takes the content of the whole PARAMS stream. false: malformed, or one pair is too long for a record
+  // (php-cgi reads pairs record by record, so that a pair cannot span two).
+  bool assign(std::string content);
+  [[nodiscard]] std::optional<std::string_view> find(std::string_view name) const;
+  // The value, or "" where there is none.
+  [[nodiscard]] std::string_view get(std::string_view name) const { return find(name).value_or(std::string_view()); }
+  [[nodiscard]] const std::string &content() const { return content_; }
+  [[nodiscard]] std::size_t size() const { return index_.size(); }
+
+private:
+  struct Entry {
+    std::uint32_t name_offset;
+    std::uint32_t name_length;
+    std::uint32_t value_length; // the value follows the name
+  };
+  std::string content_;
+  std::vector<Entry> index_;
+};
+
+} // namespace tqfpm::fcgi

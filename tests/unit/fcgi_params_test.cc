@@ -1,0 +1,58 @@
+#include "fcgi/params.h"
+
+#include <gtest/gtest.h>
+
+namespace tqfpm::fcgi {
+namespace {
+
+std::string pair(std::string_view name, std::string_view value) {
+  std::string out;
+  append_pair(out, name, value);
+  return out;
+}
+
+TEST(Params, LengthsOfOneAndFourBytes) {
+  for (const std::size_t size : {0U, 1U, 127U, 128U, 255U, 256U, 60000U}) {
+    const std::string value(size, 'v');
+    const std::string encoded = pair("NAME", value);
+    EXPECT_EQ(encoded.size(), (size < 128 ? 2 : 5) + 4 + size);
+    Params params;
+    ASSERT_TRUE(params.assign(encoded)) << size;
+    EXPECT_EQ(params.get("NAME"), value);
+  }
+}
+
+TEST(Params, TheLastOfOneNameCounts) {
+  Params params;
+  ASSERT_TRUE(params.assign(pair("A", "1") + pair("B", "2") + pair("A", "3")));
+  EXPECT_EQ(params.get("A"), "3");
+  EXPECT_EQ(params.size(), 3U);
+  EXPECT_FALSE(params.find("a").has_value());
+  EXPECT_EQ(params.get("C"), "");
+}
+
+TEST(Params, EveryCutOfAPairIsMalformed) {
+  const std::string whole = pair("SCRIPT_NAME", std::string(300, 'x'));
+  for (std::size_t length = 1; length < whole.size(); ++length) {
+    Params params;
+    EXPECT_FALSE(params.assign(whole.substr(0, length))) << length;
+  }
+  Params params;
+  EXPECT_TRUE(params.assign(whole));
+  EXPECT_TRUE(params.assign(""));
+}
+
+TEST(Params, APairThatFitsNoRecordIsRefused) {
+  Params params;
+  EXPECT_TRUE(params.assign(pair("N", std::string(65535 - 6, 'x'))));
+  EXPECT_FALSE(params.assign(pair("N", std::string(65535 - 5, 'x'))));
+}
+
+TEST(Params, LengthsThatOverflowAreMalformed) {
+  Params params;
+  EXPECT_FALSE(params.assign(std::string("\xff\xff\xff\xff\xff\xff\xff\xff", 8)));
+  EXPECT_FALSE(params.assign(std::string("\x01\xff\xff\xff\xff", 5) + "x"));
+}
+
+} // namespace
+} // namespace tqfpm::fcgi
