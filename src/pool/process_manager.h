@@ -1,0 +1,64 @@
+// How many workers a pool should have: php-fpm's static, dynamic and ondemand, decided from counts and the clock.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+
+#include "base/clock.h"
+
+namespace tqfpm::pool {
+
+enum class ManagerKind : std::uint8_t { kStatic, kDynamic, kOnDemand };
+
+struct ManagerSettings {
+  ManagerKind kind = ManagerKind::kDynamic;
+  std::size_t max_children = 1;      // static: as many as this, always
+  std::size_t start_servers = 1;     // dynamic: at the beginning
+  std::size_t min_spare_servers = 1; // dynamic: idle ones kept ready
+  std::size_t max_spare_servers = 1; // dynamic: idle ones kept at most
+  std::size_t max_spawn_rate = 32;   // starts per second at most; static and ondemand: no limit
+  Duration idle_timeout = seconds(10);
+};
+
+// What the manager looks at. idle + busy + starting + stopping = all processes of the pool.
+struct PoolCounts {
+  std::size_t idle = 0;
+  std::size_t busy = 0;          // also aborting ones: not free
+  std::size_t starting = 0;      // will be idle
+  std::size_t stopping = 0;      // still there, will be gone
+  std::size_t queued = 0;        // requests that wait for a worker
+  TimePoint oldest_idle_since{}; // when the least recently idle worker became idle; only with idle > 0
+};
+
+struct Decision {
+  std::size_t start = 0;                   // workers to start now
+  std::size_t stop = 0;                    // idle workers to end now, least recently used first
+  bool limit_reached = false;              // requests wait and max_children is reached: a new episode has begun
+  TimePoint look_again = TimePoint::max(); // decide again at the latest then, if nothing happens
+};
+
+class ProcessManager {
+public:
+  ProcessManager(const ManagerSettings &settings, TimePoint now);
+  Decision decide(const PoolCounts &counts, TimePoint now);
+  // A worker failed to start, or died before it was ready: starts pause, with a growing delay (100 ms to 30 s).
+  void start_failed(TimePoint now);
+  void start_succeeded();
+  [[nodiscard]] TimePoint paused_until() const { return paused_until_; }
+
+private:
+  [[nodiscard]] std::size_t wanted(const PoolCounts &counts, std::size_t alive) const;
+  [[nodiscard]] std::size_t surplus(const PoolCounts &counts, TimePoint now, TimePoint &look_again) const;
+  std::size_t take_tokens(std::size_t wanted, TimePoint now, TimePoint &look_again);
+
+  ManagerSettings settings_;
+  bool begun_ = false;                    // dynamic: start_servers have been asked for
+  std::optional<TimePoint> exhausted_at_; // max_children reached, requests waiting: the last time
+  double tokens_;                         // starts that max_spawn_rate allows now
+  TimePoint refilled_;
+  TimePoint paused_until_{};
+  unsigned failures_ = 0;
+};
+
+} // namespace tqfpm::pool

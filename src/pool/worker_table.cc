@@ -1,0 +1,106 @@
+#include "pool/worker_table.h"
+
+#include "base/result.h"
+
+namespace tqfpm::pool {
+
+WorkerTable::WorkerTable(std::size_t slots) : slots_(slots) {
+  counts_[static_cast<std::size_t>(WorkerState::kFree)] = slots;
+  for (std::size_t i = slots; i-- > 0;) {
+    slots_[i].older = free_;
+    free_ = static_cast<std::uint32_t>(i);
+  }
+}
+
+std::optional<WorkerId> WorkerTable::start(TimePoint now) {
+  if (free_ == kNone)
+    return std::nullopt;
+  const std::uint32_t index = free_;
+  Slot &slot = slots_[index];
+  free_ = slot.older;
+  slot.older = slot.newer = kNone;
+  slot.state = WorkerState::kStarting;
+  slot.since = now;
+  ++slot.generation;
+  --counts_[static_cast<std::size_t>(WorkerState::kFree)];
+  ++counts_[static_cast<std::size_t>(WorkerState::kStarting)];
+  return WorkerId{index, slot.generation};
+}
+
+bool WorkerTable::valid(WorkerId id) const {
+  return id.index < slots_.size() && slots_[id.index].generation == id.generation &&
+         slots_[id.index].state != WorkerState::kFree;
+}
+
+WorkerState WorkerTable::state(WorkerId id) const {
+  return valid(id) ? slots_[id.index].state : WorkerState::kFree;
+}
+
+TimePoint WorkerTable::since(WorkerId id) const {
+  TQFPM_ASSERT(valid(id));
+  return slots_[id.index].since;
+}
+
+void WorkerTable::set(WorkerId id, WorkerState state, TimePoint now) {
+  TQFPM_ASSERT(valid(id) && state != WorkerState::kFree);
+  Slot &slot = slots_[id.index];
+  if (slot.state == WorkerState::kIdle)
+    unlink_idle(id.index);
+  --counts_[static_cast<std::size_t>(slot.state)];
+  ++counts_[static_cast<std::size_t>(state)];
+  slot.state = state;
+  slot.since = now;
+  if (state == WorkerState::kIdle)
+    push_idle(id.index);
+}
+
+void WorkerTable::remove(WorkerId id) {
+  TQFPM_ASSERT(valid(id));
+  Slot &slot = slots_[id.index];
+  if (slot.state == WorkerState::kIdle)
+    unlink_idle(id.index);
+  --counts_[static_cast<std::size_t>(slot.state)];
+  ++counts_[static_cast<std::size_t>(WorkerState::kFree)];
+  slot.state = WorkerState::kFree;
+  slot.newer = kNone;
+  slot.older = free_;
+  free_ = id.index;
+}
+
+std::optional<WorkerId> WorkerTable::newest_idle() const {
+  if (newest_ == kNone)
+    return std::nullopt;
+  return WorkerId{newest_, slots_[newest_].generation};
+}
+
+std::optional<WorkerId> WorkerTable::oldest_idle() const {
+  if (oldest_ == kNone)
+    return std::nullopt;
+  return WorkerId{oldest_, slots_[oldest_].generation};
+}
+
+std::optional<WorkerId> WorkerTable::at(std::size_t index) const {
+  if (index >= slots_.size() || slots_[index].state == WorkerState::kFree)
+    return std::nullopt;
+  return WorkerId{static_cast<std::uint32_t>(index), slots_[index].generation};
+}
+
+void WorkerTable::push_idle(std::uint32_t index) {
+  Slot &slot = slots_[index];
+  slot.older = newest_;
+  slot.newer = kNone;
+  if (newest_ != kNone)
+    slots_[newest_].newer = index;
+  newest_ = index;
+  if (oldest_ == kNone)
+    oldest_ = index;
+}
+
+void WorkerTable::unlink_idle(std::uint32_t index) {
+  Slot &slot = slots_[index];
+  (slot.newer == kNone ? newest_ : slots_[slot.newer].older) = slot.older;
+  (slot.older == kNone ? oldest_ : slots_[slot.older].newer) = slot.newer;
+  slot.older = slot.newer = kNone;
+}
+
+} // namespace tqfpm::pool

@@ -1,0 +1,75 @@
+// Which workers a pool has and what each is doing. Pure bookkeeping: every change of state goes through here, so that
+// the counts always sum and the idle workers are always in order of use.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "base/clock.h"
+
+namespace tqfpm::pool {
+
+// Names one worker for ever: a slot is used again, its generation never.
+struct WorkerId {
+  std::uint32_t index = 0;
+  std::uint32_t generation = 0;
+  bool operator==(const WorkerId &) const = default;
+};
+
+enum class WorkerState : std::uint8_t {
+  kFree,     // no worker in this slot
+  kStarting, // asked for, has not said that it is ready
+  kIdle,     // can take a request
+  kBusy,     // has a request
+  kAborting, // its client has gone; PHP has not come back yet
+  kStopping, // has been told to end
+};
+inline constexpr std::size_t kWorkerStates = 6;
+
+class WorkerTable {
+public:
+  explicit WorkerTable(std::size_t slots);
+
+  // A free slot becomes kStarting. nullopt: all are in use.
+  std::optional<WorkerId> start(TimePoint now);
+  // Is the worker still the one that had this id?
+  [[nodiscard]] bool valid(WorkerId id) const;
+  [[nodiscard]] WorkerState state(WorkerId id) const;
+  // Moves a worker to another state (not kFree). Idle workers are a stack: the one that became idle last is on top.
+  void set(WorkerId id, WorkerState state, TimePoint now);
+  // The worker has gone; its slot is free.
+  void remove(WorkerId id);
+
+  // Most recently idle worker, to give work to; least recently idle one, to end.
+  [[nodiscard]] std::optional<WorkerId> newest_idle() const;
+  [[nodiscard]] std::optional<WorkerId> oldest_idle() const;
+  [[nodiscard]] TimePoint since(WorkerId id) const; // when it entered its state
+
+  [[nodiscard]] std::size_t count(WorkerState state) const { return counts_[static_cast<std::size_t>(state)]; }
+  [[nodiscard]] std::size_t slots() const { return slots_.size(); }
+  [[nodiscard]] std::size_t total() const { return slots_.size() - count(WorkerState::kFree); }
+  // The worker in slot `index`, if any.
+  [[nodiscard]] std::optional<WorkerId> at(std::size_t index) const;
+
+private:
+  static constexpr std::uint32_t kNone = UINT32_MAX;
+  struct Slot {
+    WorkerState state = WorkerState::kFree;
+    std::uint32_t generation = 0;
+    std::uint32_t older = kNone; // in the idle stack, or the next free slot
+    std::uint32_t newer = kNone;
+    TimePoint since{};
+  };
+  void push_idle(std::uint32_t index);
+  void unlink_idle(std::uint32_t index);
+
+  std::vector<Slot> slots_;
+  std::array<std::size_t, kWorkerStates> counts_{};
+  std::uint32_t newest_ = kNone;
+  std::uint32_t oldest_ = kNone;
+  std::uint32_t free_ = kNone;
+};
+
+} // namespace tqfpm::pool
