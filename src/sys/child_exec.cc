@@ -1,0 +1,196 @@
+#include "sys/child_exec.h"
+
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+
+#include "sys/fd.h"
+
+namespace tqfpm::sys {
+
+namespace {
+
+// What the child needs, laid out before the fork.
+struct Prepared {
+  const ExecPlan *plan;
+  std::vector<char *> arguments;
+  std::vector<char *> environment;
+  std::vector<int> moved; // room for fds.size() descriptors
+  int report;             // write end of the pipe
+};
+
+struct Report {
+  std::int32_t pid; // > 0: the detached process; else a failure
+  ExecStage stage;
+  std::int32_t error;
+};
+
+void send_report(int fd, const Report &report) noexcept {
+  ssize_t rc = 0;
+  do
+    rc = ::write(fd, &report, sizeof report);
+  while (rc < 0 && errno == EINTR);
+}
+
+[[noreturn]] void give_up(const Prepared &prepared, ExecStage stage) noexcept {
+  send_report(prepared.report, Report{-1, stage, errno});
+  ::_exit(127);
+}
+
+void reset_signals() noexcept {
+  struct sigaction action {};
+  action.sa_handler = SIG_DFL;
+  for (int number = 1; number < NSIG; ++number)
+    (void)::sigaction(number, &action, nullptr); // SIGKILL, SIGSTOP and libc's own cannot be set: nothing to do
+  sigset_t none;
+  ::sigemptyset(&none);
+  (void)::sigprocmask(SIG_SETMASK, &none, nullptr);
+}
+
+// All sources are moved out of the way first: the numbers of one mapping may be the sources of another.
+bool place_fds(Prepared &prepared) noexcept {
+  constexpr int kAbove = 64;
+  const auto &fds = prepared.plan->fds;
+  prepared.report = ::fcntl(prepared.report, F_DUPFD_CLOEXEC, kAbove);
+  if (prepared.report < 0)
+    return false;
+  for (std::size_t i = 0; i < fds.size(); ++i) {
+    prepared.moved[i] = ::fcntl(fds[i].first, F_DUPFD_CLOEXEC, kAbove);
+    if (prepared.moved[i] < 0)
+      return false;
+  }
+  for (std::size_t i = 0; i < fds.size(); ++i) {
+    if (::dup2(prepared.moved[i], fds[i].second) < 0)
+      return false;
+  }
+  return true;
+}
+
+bool set_limit(decltype(RLIMIT_NOFILE) what, std::uint64_t value) noexcept {
+  const rlim_t number = value == UINT64_MAX ? RLIM_INFINITY : static_cast<rlim_t>(value);
+  const rlimit limit{number, number};
+  return ::setrlimit(what, &limit) == 0;
+}
+
+bool set_limits(const ExecPlan &plan) noexcept {
+  return (!plan.limit_files || set_limit(RLIMIT_NOFILE, *plan.limit_files)) &&
+         (!plan.limit_core || set_limit(RLIMIT_CORE, *plan.limit_core));
+}
+
+[[noreturn]] void run_child(Prepared &prepared) noexcept {
+  const ExecPlan &plan = *prepared.plan;
+  reset_signals();
+  if (plan.new_session)
+    ::setsid();
+  if (!place_fds(prepared))
+    give_up(prepared, ExecStage::kFds);
+  if (!set_limits(plan))
+    give_up(prepared, ExecStage::kLimits);
+  if (plan.priority && ::setpriority(PRIO_PROCESS, 0, *plan.priority) != 0)
+    give_up(prepared, ExecStage::kPriority);
+  if (!plan.chroot.empty() && (::chroot(plan.chroot.c_str()) != 0 || ::chdir("/") != 0))
+    give_up(prepared, ExecStage::kChroot);
+  if (!plan.directory.empty() && ::chdir(plan.directory.c_str()) != 0)
+    give_up(prepared, ExecStage::kChdir);
+  ::execve(plan.path.c_str(), prepared.arguments.data(), prepared.environment.data());
+  give_up(prepared, ExecStage::kExec);
+}
+
+[[noreturn]] void detach_child(Prepared &prepared) noexcept {
+  const pid_t pid = ::fork();
+  if (pid < 0)
+    give_up(prepared, ExecStage::kFork);
+  if (pid == 0)
+    run_child(prepared);
+  send_report(prepared.report, Report{pid, ExecStage::kNone, 0});
+  ::_exit(0);
+}
+
+std::vector<char *> pointers(const std::vector<std::string> &strings) {
+  std::vector<char *> result;
+  result.reserve(strings.size() + 1);
+  for (const std::string &each : strings)
+    result.push_back(const_cast<char *>(each.c_str())); // NOLINT(cppcoreguidelines-pro-type-const-cast): execve's type
+  result.push_back(nullptr);
+  return result;
+}
+
+ssize_t read_report(int fd, Report &report) {
+  ssize_t got = 0;
+  do
+    got = ::read(fd, &report, sizeof report);
+  while (got < 0 && errno == EINTR);
+  return got;
+}
+
+void wait_for(pid_t pid) {
+  while (::waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {
+  }
+}
+
+} // namespace
+
+const char *stage_text(ExecStage stage) {
+  switch (stage) {
+  case ExecStage::kNone:
+    return "ok";
+  case ExecStage::kFork:
+    return "cannot fork";
+  case ExecStage::kFds:
+    return "cannot set up file descriptors";
+  case ExecStage::kLimits:
+    return "cannot set resource limits (rlimit_files, rlimit_core)";
+  case ExecStage::kPriority:
+    return "cannot set process.priority";
+  case ExecStage::kChroot:
+    return "cannot chroot";
+  case ExecStage::kChdir:
+    return "cannot change to its directory (chdir)";
+  case ExecStage::kExec:
+    return "cannot execute";
+  }
+  return "unknown stage";
+}
+
+ExecResult child_exec(const ExecPlan &plan) {
+  int pipe_fds[2];
+  if (::pipe2(pipe_fds, O_CLOEXEC) != 0)
+    return {-1, ExecStage::kFds, errno};
+  const Fd reader(pipe_fds[0]);
+  Fd writer(pipe_fds[1]);
+  Prepared prepared{&plan, pointers(plan.arguments), pointers(plan.environment), std::vector<int>(plan.fds.size()),
+                    writer.get()};
+  // Until the child has reset its handlers no signal of ours may run in it.
+  sigset_t all;
+  sigset_t before;
+  ::sigfillset(&all);
+  (void)::sigprocmask(SIG_SETMASK, &all, &before);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    if (plan.detach)
+      detach_child(prepared);
+    run_child(prepared);
+  }
+  const int fork_error = errno;
+  (void)::sigprocmask(SIG_SETMASK, &before, nullptr);
+  if (child < 0)
+    return {-1, ExecStage::kFork, fork_error};
+  writer.reset();
+  ExecResult result{child, ExecStage::kNone, 0};
+  Report report{};
+  while (read_report(reader.get(), report) == static_cast<ssize_t>(sizeof report)) {
+    if (report.pid > 0 && result.stage == ExecStage::kNone)
+      result.pid = report.pid;
+    else if (report.pid < 0)
+      result = {-1, report.stage, report.error};
+  }
+  if (plan.detach || result.pid < 0)
+    wait_for(child);
+  return result;
+}
+
+} // namespace tqfpm::sys

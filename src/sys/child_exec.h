@@ -1,0 +1,45 @@
+// Starting another program. Between fork and exec only child_exec.cc runs: no allocation, no exceptions; a failure
+// comes back to the parent as {stage, errno}.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/result.h"
+
+namespace tqfpm::sys {
+
+// What the child was doing when it failed.
+enum class ExecStage : std::int32_t { kNone, kFork, kFds, kLimits, kPriority, kChroot, kChdir, kExec };
+// "cannot change to its directory" and the like, for "pool www: <text> of worker: <strerror>".
+const char *stage_text(ExecStage stage);
+
+struct ExecPlan {
+  std::string path;                         // absolute
+  std::vector<std::string> arguments;       // argv[0] first
+  std::vector<std::string> environment;     // NAME=value
+  std::vector<std::pair<int, int>> fds;     // {ours, number in the child}; everything else is close-on-exec
+  std::optional<std::uint64_t> limit_files; // RLIMIT_NOFILE, soft and hard
+  std::optional<std::uint64_t> limit_core;  // RLIMIT_CORE; UINT64_MAX: unlimited
+  std::optional<int> priority;
+  std::string chroot;    // empty: none
+  std::string directory; // empty: as it is
+  bool detach = false;   // fork twice: the process becomes a child of the nearest subreaper, not of the caller
+  bool new_session = false;
+};
+
+struct ExecResult {
+  pid_t pid = -1;
+  ExecStage stage = ExecStage::kNone; // with pid -1
+  int error = 0;                      // with pid -1: errno
+};
+
+// Returns once the program runs or has failed. The child has default signal handlers and an empty signal mask.
+ExecResult child_exec(const ExecPlan &plan);
+
+} // namespace tqfpm::sys

@@ -1,0 +1,84 @@
+#include "sys/process.h"
+
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <poll.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+#include <string_view>
+
+#include "sys/child_exec.h"
+#include "sys/fd.h"
+
+namespace tqfpm::sys {
+
+namespace {
+
+// False: the time is up.
+bool read_all(int fd, TimePoint deadline, std::string &text) {
+  char buffer[4096];
+  while (true) {
+    const auto left = std::chrono::duration_cast<milliseconds>(deadline - Clock::now()).count();
+    pollfd state{fd, POLLIN, 0};
+    const int ready = left > 0 ? ::poll(&state, 1, static_cast<int>(left)) : 0;
+    if (ready < 0 && errno == EINTR)
+      continue;
+    if (ready <= 0)
+      return false;
+    const ssize_t got = ::read(fd, buffer, sizeof buffer);
+    if (got < 0 && errno == EINTR)
+      continue;
+    if (got <= 0)
+      return true;
+    text.append(buffer, static_cast<std::size_t>(got));
+  }
+}
+
+} // namespace
+
+void protect_open_descriptors() {
+  if (::close_range(3, ~0U, CLOSE_RANGE_CLOEXEC) == 0)
+    return;
+  const long most = ::sysconf(_SC_OPEN_MAX); // a kernel before 5.11
+  for (int fd = 3; fd < static_cast<int>(std::min(most, 65536L)); ++fd)
+    (void)::fcntl(fd, F_SETFD, FD_CLOEXEC);
+}
+
+Result<Output> run_program(const std::string &path, const std::vector<std::string> &arguments, Duration limit,
+                           const std::vector<std::string> &without) {
+  int fds[2];
+  if (::pipe2(fds, O_CLOEXEC) != 0)
+    return Error{std::string("cannot create a pipe: ") + strerror(errno), errno};
+  const Fd reader(fds[0]);
+  Fd writer(fds[1]);
+  const Fd null(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+  ExecPlan plan;
+  plan.path = path;
+  plan.arguments = arguments;
+  for (char **entry = environ; *entry != nullptr; ++entry) {
+    const std::string_view text = *entry;
+    if (std::find(without.begin(), without.end(), text.substr(0, text.find('='))) == without.end())
+      plan.environment.emplace_back(text);
+  }
+  plan.fds = {{null.get(), 0}, {writer.get(), 1}, {writer.get(), 2}};
+  const ExecResult child = child_exec(plan);
+  writer.reset();
+  if (child.pid < 0)
+    return Error{std::string(stage_text(child.stage)) + " " + path + ": " + strerror(child.error), child.error};
+  Output output;
+  const bool complete = read_all(reader.get(), Clock::now() + limit, output.text);
+  if (!complete)
+    (void)::kill(child.pid, SIGKILL);
+  while (::waitpid(child.pid, &output.status, 0) < 0 && errno == EINTR) {
+  }
+  if (!complete)
+    return Error{path + " did not end in time"};
+  return output;
+}
+
+} // namespace tqfpm::sys
