@@ -1,0 +1,128 @@
+// The contract between tqfpm's processes: descriptors, messages, environment.
+//
+// This header is the whole of it and is shared by the master, the dispatcher, the spawner and the preload
+// library inside php-cgi. The library has libc only, so there are plain structs and constants here, no C++ library.
+// All messages go over SOCK_SEQPACKET sockets between processes of one binary (or one installation): fixed-size structs
+// in host byte order, one message a packet, descriptors in SCM_RIGHTS of the same packet.
+#pragma once
+
+#include <stdint.h>
+
+namespace tqfpm::ipc {
+
+// ---------------------------------------------------------------------------------------------------------------
+// master -> dispatcher: descriptors at fixed numbers in `tqfpm --dispatcher`. Those marked (opt) may be closed.
+enum DispatcherFd : int {
+  kControlFd = 3,      // SOCK_SEQPACKET to the master, MasterMessage/DispatcherMessage
+  kConfigFd = 4,       // memfd: [global] and the one pool as canonical INI (what -tt prints)
+  kScoreboardFd = 5,   // memfd: the pool's scoreboard, shared by the pool's generations
+  kErrorLogFd = 6,     // where log lines go
+  kAccessLogFd = 7,    // (opt) access.log
+  kSlowLogFd = 8,      // (opt) slowlog
+  kListenFd = 9,       // the pool's listening socket
+  kStatusListenFd = 10 // (opt) pm.status_listen
+};
+
+enum class MasterMessage : uint32_t {
+  kDrain = 1,  // stop accepting, finish what is accepted and queued, exit 0; argument: deadline in ms, 0 = none;
+               // + (opt) a SOCK_SEQPACKET socket to the next generation, which idle connections are handed to
+  kStop = 2,   // end at once, workers too
+  kReopen = 3, // + descriptors in the order of mask's bits, lowest first
+  kAdopt = 4,  // + the other end of the socket of kDrain: packets of {peer address} + a web server's connection
+};
+struct MasterRequest {
+  MasterMessage type;
+  uint32_t mask; // kReopen: bit 0 error log, bit 1 access log, bit 2 slow log
+  uint64_t argument;
+};
+
+enum class DispatcherMessage : uint32_t {
+  kReady = 1,  // template (or first worker) is up; the pool can serve
+  kFailed = 2, // cannot serve; text says why; the dispatcher exits afterwards
+  kRenew = 3,  // serves, but cannot start templates any more: start a new generation and drain this one
+};
+struct DispatcherReport {
+  DispatcherMessage type;
+  uint32_t length; // bytes of text used
+  char text[1016]; // for kFailed: the reason, for a log line
+};
+
+// ---------------------------------------------------------------------------------------------------------------
+// dispatcher -> spawner: start one php-cgi. The spawner runs as the pool's user, forks twice and execs; the process
+// becomes a child of the dispatcher (a subreaper), which alone waits for it.
+enum class SpawnKind : uint32_t {
+  kTemplate = 1, // descriptors: control (TemplateFd), stdout, stderr
+  kWorker = 2,   // php.spawn = exec; descriptors: listening socket (becomes fd 0), stdout, stderr
+};
+struct SpawnerRequest {
+  SpawnKind kind;
+  uint32_t id; // echoed in the reply
+};
+struct SpawnerReply {
+  uint32_t id;
+  int32_t pid;    // > 0: started; -1: not
+  int32_t stage;  // with pid -1: sys::ExecStage
+  int32_t errno_; // with pid -1
+};
+
+// ---------------------------------------------------------------------------------------------------------------
+// dispatcher <-> template (the preload library in a php-cgi that never serves).
+//
+// The template's environment, removed by the library before anything else sees it:
+inline constexpr char kEnvControlFd[] = "TQFPM_TEMPLATE_FD"; // decimal number of the control socket
+inline constexpr char kEnvDispatcherPid[] =
+    "TQFPM_DISPATCHER_PID";                                     // decimal; a worker whose parent is another one exits
+inline constexpr char kEnvChroot[] = "TQFPM_CHROOT";            // optional: workers chroot here (needs CAP_SYS_CHROOT)
+inline constexpr char kEnvChdir[] = "TQFPM_CHDIR";              // optional: workers chdir here (after chroot)
+inline constexpr char kEnvWorkerTitle[] = "TQFPM_WORKER_TITLE"; // what ps shows for a worker
+inline constexpr char kEnvTemplateTitle[] = "TQFPM_TEMPLATE_TITLE"; // what ps shows for the template
+inline constexpr char kEnvPreload[] = "TQFPM_LD_PRELOAD";           // optional: the operator's own LD_PRELOAD, restored
+// PHP_FCGI_MAX_REQUESTS is set to 0 for php-cgi and removed, too, once php-cgi has read it (at its first accept()).
+
+inline constexpr int kTemplateControlFd = 3;
+inline constexpr int kTemplateLibraryFd = 4; // the library itself, LD_PRELOADed from /proc/self/fd; it closes it
+
+enum class TemplateRequestType : uint32_t {
+  kSpawn = 1, // + channel, stdout, stderr of the worker
+  kRead = 2,  // reserved: process_vm_readv of one of its workers, for the slow log
+};
+struct TemplateRequest {
+  TemplateRequestType type;
+  uint32_t slot;       // worker slot, echoed in WorkerReport
+  uint32_t generation; // of the slot, echoed
+  uint32_t reserved;
+};
+enum class TemplateReplyType : uint32_t {
+  kLoaded = 3,      // php-cgi runs with the library and is initialising; sent once, first
+  kReady = 1,       // php-cgi has initialised and called accept(); sent once
+  kSpawnFailed = 2, // fork failed; errno_ says why; the channel is closed
+};
+struct TemplateReply {
+  TemplateReplyType type;
+  uint32_t slot;
+  uint32_t generation;
+  int32_t errno_;
+  int32_t pid; // the template's own
+};
+
+// ---------------------------------------------------------------------------------------------------------------
+// worker <-> dispatcher, over the worker's channel. Closing the channel ends an idle worker in order.
+enum class WorkerReportType : uint32_t {
+  kHello = 1,     // first message; pid is set
+  kAccepting = 2, // php-cgi has called accept(): it has no connection and wants one
+  kFailed = 3,    // could not chroot, chdir or drop a capability; stage and errno_ say what; the worker exits
+};
+enum class WorkerStage : uint32_t { kNone = 0, kChroot = 1, kChdir = 2, kCapabilities = 3, kParent = 4, kFds = 5 };
+struct WorkerReport {
+  WorkerReportType type;
+  uint32_t slot;
+  uint32_t generation;
+  int32_t pid;
+  WorkerStage stage;
+  int32_t errno_;
+};
+// dispatcher -> worker: one packet {kConnection} + one descriptor, a stream socketpair end that php-cgi takes for an
+// accepted connection.
+enum class ChannelMessage : uint32_t { kConnection = 1 };
+
+} // namespace tqfpm::ipc

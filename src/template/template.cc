@@ -1,0 +1,428 @@
+// libtqfpm-template.so: makes an unmodified php-cgi a fork server.
+//
+// php-cgi initialises completely and calls accept() on fd 0. Here that call does not accept: in the template it serves
+// fork requests of the dispatcher, and returns only in the forked workers, each time with a connection that the
+// dispatcher has sent. The contract is ipc/control.h.
+//
+// libc alone: this is loaded into foreign builds of PHP. No allocation, no C++ library, no symbol newer than
+// glibc 2.14.
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "ipc/control.h"
+
+// A call of memcpy would bind to GLIBC_2.14 on amd64, which is allowed; nothing newer is used.
+
+// Every php-cgi has it, a shell script that starts one has it not. Weak: null where it is absent.
+extern "C" __attribute__((weak)) int php_request_startup(void);
+
+namespace {
+
+using namespace tqfpm::ipc;
+
+enum class Mode { kOff, kTemplate, kWorker };
+
+constexpr size_t kPathSize = 4096;
+constexpr size_t kTitleSize = 256;
+
+// The one state of this library, set up before main() and after each fork.
+struct {
+  Mode mode;
+  int control; // template: to the dispatcher
+  int channel; // worker: to the dispatcher
+  pid_t dispatcher;
+  pid_t self; // the process that `mode` is true for: children that a script forks are not ours
+  uint32_t slot;
+  uint32_t generation;
+  bool ready_sent;
+  char *title_start;
+  size_t title_size;
+  char chroot[kPathSize];
+  char chdir[kPathSize];
+  char worker_title[kTitleSize];
+  char template_title[kTitleSize];
+} state;
+
+// --- packets -------------------------------------------------------------------------------------------------------
+
+bool send_all(int socket, const void *data, size_t size) {
+  ssize_t sent = 0;
+  do
+    sent = send(socket, data, size, MSG_NOSIGNAL);
+  while (sent < 0 && errno == EINTR);
+  return sent == static_cast<ssize_t>(size);
+}
+
+// One packet with up to `wanted` descriptors, close-on-exec; those that do not arrive are -1. As recvmsg().
+ssize_t receive(int socket, void *data, size_t size, int *fds, size_t wanted) {
+  union {
+    char bytes[CMSG_SPACE(sizeof(int) * 4)];
+    cmsghdr align;
+  } control;
+  for (size_t i = 0; i < wanted; ++i)
+    fds[i] = -1;
+  iovec part = {data, size};
+  msghdr message;
+  memset(&message, 0, sizeof message);
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = control.bytes;
+  message.msg_controllen = sizeof control.bytes;
+  const ssize_t got = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
+  if (got < 0)
+    return got;
+  const cmsghdr *header = CMSG_FIRSTHDR(&message);
+  if (header != nullptr && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS) {
+    const size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (size_t i = 0; i < count; ++i) {
+      int fd = -1;
+      memcpy(&fd, CMSG_DATA(header) + i * sizeof(int), sizeof fd);
+      if (i < wanted)
+        fds[i] = fd;
+      else
+        close(fd);
+    }
+  }
+  return got;
+}
+
+void close_all(const int *fds, size_t count) {
+  for (size_t i = 0; i < count; ++i) {
+    if (fds[i] >= 0)
+      close(fds[i]);
+  }
+}
+
+// To the dispatcher, from the template.
+bool reply(TemplateReplyType type, uint32_t slot, uint32_t generation, int error) {
+  TemplateReply message;
+  memset(&message, 0, sizeof message);
+  message.type = type;
+  message.slot = slot;
+  message.generation = generation;
+  message.errno_ = error;
+  message.pid = getpid();
+  return send_all(state.control, &message, sizeof message);
+}
+
+// --- environment and title -----------------------------------------------------------------------------------------
+
+void take_text(const char *name, char *target, size_t size) {
+  const char *value = getenv(name);
+  if (value == nullptr)
+    return;
+  size_t length = strlen(value);
+  if (length >= size)
+    length = size - 1;
+  memcpy(target, value, length);
+  target[length] = 0;
+  unsetenv(name);
+}
+
+int take_number(const char *name) {
+  const char *value = getenv(name);
+  if (value == nullptr)
+    return -1;
+  int number = 0;
+  for (; *value >= '0' && *value <= '9' && number < 100000000; ++value)
+    number = number * 10 + (*value - '0');
+  unsetenv(name);
+  return number;
+}
+
+void set_title(const char *title) {
+  if (state.title_size < 2)
+    return;
+  size_t length = strlen(title);
+  if (length > state.title_size - 1)
+    length = state.title_size - 1;
+  memset(state.title_start, 0, state.title_size);
+  memcpy(state.title_start, title, length);
+}
+
+// What a script runs must find neither our variables nor our library in its environment.
+void clean_environment() {
+  char preload[kPathSize] = "";
+  take_text(kEnvPreload, preload, sizeof preload);
+  if (preload[0] != 0)
+    setenv("LD_PRELOAD", preload, 1);
+  else
+    unsetenv("LD_PRELOAD");
+}
+
+// glibc hands main()'s arguments to constructors.
+__attribute__((constructor)) void begin(int argc, char **argv, char **) {
+  if (&php_request_startup == nullptr)
+    return; // a wrapper: everything stays as it is for the php-cgi that it runs
+  const int control = take_number(kEnvControlFd);
+  if (control < 0)
+    return;
+  state.control = control;
+  state.channel = -1;
+  state.dispatcher = take_number(kEnvDispatcherPid);
+  take_text(kEnvChroot, state.chroot, sizeof state.chroot);
+  take_text(kEnvChdir, state.chdir, sizeof state.chdir);
+  take_text(kEnvWorkerTitle, state.worker_title, sizeof state.worker_title);
+  take_text(kEnvTemplateTitle, state.template_title, sizeof state.template_title);
+  clean_environment();
+  (void)fcntl(control, F_SETFD, FD_CLOEXEC);
+  close(kTemplateLibraryFd);
+  if (argc > 0) {
+    state.title_start = argv[0];
+    state.title_size = static_cast<size_t>(argv[argc - 1] + strlen(argv[argc - 1]) + 1 - argv[0]);
+  }
+  state.self = getpid();
+  state.mode = Mode::kTemplate;
+  (void)reply(TemplateReplyType::kLoaded, 0, 0, 0);
+}
+
+// --- a new worker ---------------------------------------------------------------------------------------------------
+
+bool report(WorkerReportType type, WorkerStage stage, int error) {
+  WorkerReport message;
+  memset(&message, 0, sizeof message);
+  message.type = type;
+  message.slot = state.slot;
+  message.generation = state.generation;
+  message.pid = getpid();
+  message.stage = stage;
+  message.errno_ = error;
+  return send_all(state.channel, &message, sizeof message);
+}
+
+[[noreturn]] void fail(WorkerStage stage, int error) {
+  (void)report(WorkerReportType::kFailed, stage, error);
+  _exit(70);
+}
+
+// The process between template and worker is about to exit; then the dispatcher, a subreaper, is the parent.
+void wait_for_adoption(pid_t between) {
+  for (int i = 0; getppid() == between; ++i) {
+    if (i < 1000) {
+      sched_yield();
+      continue;
+    }
+    const timespec pause = {0, 100000};
+    nanosleep(&pause, nullptr);
+  }
+}
+
+void drop_capabilities() {
+  (void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+  __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3];
+  memset(none, 0, sizeof none);
+  if (syscall(SYS_capset, &header, none) != 0)
+    fail(WorkerStage::kCapabilities, errno);
+}
+
+void enter_directory() {
+  if (state.chroot[0] != 0) {
+    if (chroot(state.chroot) != 0)
+      fail(WorkerStage::kChroot, errno);
+    if (chdir(state.chdir[0] != 0 ? state.chdir : "/") != 0)
+      fail(WorkerStage::kChdir, errno);
+    drop_capabilities();
+  } else if (state.chdir[0] != 0 && chdir(state.chdir) != 0) {
+    fail(WorkerStage::kChdir, errno);
+  }
+}
+
+void become_worker(const TemplateRequest &request, const int *fds, pid_t between, pid_t template_pid) {
+  state.mode = Mode::kWorker;
+  state.self = getpid();
+  state.slot = request.slot;
+  state.generation = request.generation;
+  state.channel = fds[0];
+  close(state.control);
+  state.control = -1;
+  wait_for_adoption(between);
+  if (getppid() != state.dispatcher)
+    fail(WorkerStage::kParent, 0);
+  if (dup2(fds[1], 1) < 0 || dup2(fds[2], 2) < 0)
+    fail(WorkerStage::kFds, errno);
+  close(fds[1]);
+  close(fds[2]);
+  enter_directory();
+  // After the credentials, whose change clears it. If the dispatcher dies its workers finish and go.
+  (void)prctl(PR_SET_PDEATHSIG, SIGTERM);
+  if (getppid() != state.dispatcher)
+    fail(WorkerStage::kParent, 0);
+#ifdef PR_SET_PTRACER
+  (void)prctl(PR_SET_PTRACER, static_cast<unsigned long>(template_pid), 0, 0, 0);
+#else
+  (void)template_pid;
+#endif
+  set_title(state.worker_title);
+  (void)report(WorkerReportType::kHello, WorkerStage::kNone, 0);
+}
+
+// --- the template ----------------------------------------------------------------------------------------------------
+
+// Forks twice, so that the worker is an orphan. True in the worker.
+bool spawn(const TemplateRequest &request, const int *fds) {
+  int error = 0;
+  int pipe_fds[2] = {-1, -1};
+  const pid_t template_pid = state.self;
+  if (fds[0] < 0 || fds[1] < 0 || fds[2] < 0 || pipe2(pipe_fds, O_CLOEXEC) != 0)
+    error = errno != 0 ? errno : EMFILE;
+  const pid_t between = error == 0 ? fork() : -1;
+  if (between == 0) {
+    const pid_t self = getpid();
+    const pid_t worker = fork();
+    if (worker == 0) {
+      close(pipe_fds[0]);
+      close(pipe_fds[1]);
+      become_worker(request, fds, self, template_pid);
+      return true;
+    }
+    error = worker < 0 ? errno : 0;
+    if (error != 0)
+      (void)!write(pipe_fds[1], &error, sizeof error);
+    _exit(0);
+  }
+  if (between < 0 && error == 0)
+    error = errno;
+  close(pipe_fds[1]);
+  if (between > 0) {
+    (void)!read(pipe_fds[0], &error, sizeof error);
+    while (waitpid(between, nullptr, 0) < 0 && errno == EINTR) {
+    }
+  }
+  close(pipe_fds[0]);
+  if (error != 0)
+    (void)reply(TemplateReplyType::kSpawnFailed, request.slot, request.generation, error);
+  return false;
+}
+
+// Serves the dispatcher. Returns 0 in a new worker; in the template -1 with errno when php-cgi is to go on (a signal)
+// or to end (the dispatcher has gone).
+int serve_template() {
+  if (!state.ready_sent) {
+    unsetenv("PHP_FCGI_MAX_REQUESTS"); // php-cgi has read it
+    set_title(state.template_title);
+    state.ready_sent = true;
+    if (!reply(TemplateReplyType::kReady, 0, 0, 0)) {
+      errno = EBADF;
+      return -1;
+    }
+  }
+  while (true) {
+    TemplateRequest request;
+    int fds[3];
+    const ssize_t got = receive(state.control, &request, sizeof request, fds, 3);
+    if (got < 0 && errno == EINTR)
+      return -1;
+    if (got <= 0) {
+      errno = EBADF;
+      return -1;
+    }
+    errno = 0;
+    if (got == static_cast<ssize_t>(sizeof request) && request.type == TemplateRequestType::kSpawn &&
+        spawn(request, fds))
+      return 0;
+    close_all(fds, 3);
+  }
+}
+
+// --- a worker's accept() ------------------------------------------------------------------------------------------
+
+enum class Wait { kConnection, kGone, kClosed, kSignal };
+
+// php-cgi polls a new connection for some seconds only and then drops it: it gets it when there is something to read.
+Wait wait_until_readable(int connection) {
+  pollfd fds[2] = {{connection, POLLIN, 0}, {state.channel, POLLIN, 0}};
+  while (true) {
+    if (poll(fds, 2, -1) < 0) {
+      if (errno == EINTR)
+        return Wait::kSignal;
+      return Wait::kClosed;
+    }
+    if ((fds[0].revents & POLLIN) != 0) {
+      char byte = 0;
+      if (recv(connection, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0)
+        return Wait::kConnection;
+      return Wait::kGone;
+    }
+    if ((fds[0].revents & (POLLHUP | POLLERR | POLLNVAL)) != 0)
+      return Wait::kGone;
+    if (fds[1].revents != 0)
+      return Wait::kClosed;
+  }
+}
+
+int next_connection() {
+  while (true) {
+    if (!report(WorkerReportType::kAccepting, WorkerStage::kNone, 0)) {
+      errno = EBADF;
+      return -1;
+    }
+    ChannelMessage message;
+    int fd = -1;
+    const ssize_t got = receive(state.channel, &message, sizeof message, &fd, 1);
+    if (got < 0 && errno == EINTR)
+      return -1;
+    if (got <= 0 || fd < 0) {
+      errno = EBADF;
+      return -1;
+    }
+    const Wait result = wait_until_readable(fd);
+    if (result == Wait::kConnection)
+      return fd;
+    close(fd);
+    if (result == Wait::kGone)
+      continue;
+    errno = result == Wait::kSignal ? EINTR : EBADF;
+    return -1;
+  }
+}
+
+// fd 0 is php-cgi's listening socket; every other one belongs to a script, and so does a process that a script forked.
+bool is_ours(int fd) {
+  return state.mode != Mode::kOff && fd == 0 && state.self == getpid();
+}
+
+int our_accept(sockaddr *address, socklen_t *length) {
+  if (state.mode == Mode::kTemplate && serve_template() < 0)
+    return -1;
+  const int fd = next_connection();
+  if (fd >= 0 && address != nullptr && length != nullptr && *length >= sizeof(sa_family_t)) {
+    address->sa_family = AF_UNIX;
+    *length = sizeof(sa_family_t);
+  }
+  return fd;
+}
+
+} // namespace
+
+extern "C" {
+
+__attribute__((visibility("default"))) int accept(int fd, sockaddr *address, socklen_t *length) {
+  if (is_ours(fd))
+    return our_accept(address, length);
+  return static_cast<int>(syscall(SYS_accept4, fd, address, length, 0));
+}
+
+__attribute__((visibility("default"))) int accept4(int fd, sockaddr *address, socklen_t *length, int flags) {
+  if (is_ours(fd))
+    return our_accept(address, length);
+  return static_cast<int>(syscall(SYS_accept4, fd, address, length, flags));
+}
+
+} // extern "C"
