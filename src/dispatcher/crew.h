@@ -1,0 +1,150 @@
+// The workers of a pool: starts them, gives them requests, notices their end. What to start and stop is decided by
+// pool::ProcessManager; this is the part that acts.
+#pragma once
+
+#include <sys/types.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "config/types.h"
+#include "dispatcher/backend.h"
+#include "dispatcher/spawner.h"
+#include "pool/process_manager.h"
+#include "pool/worker_table.h"
+#include "status/render.h"
+#include "status/scoreboard.h"
+
+namespace tqfpm::dispatcher {
+
+// What the crew tells the dispatcher. None of these may destroy the crew.
+class CrewOwner {
+public:
+  virtual ~CrewOwner() = default;
+  virtual void crew_ready() = 0;                           // once: PHP is up
+  virtual void crew_failed(const std::string &reason) = 0; // once, before crew_ready: PHP cannot be started
+  virtual void crew_worn_out() = 0;                        // the spawner has gone: a new generation is needed some time
+  virtual void crew_changed() = 0;                         // a worker became idle or has gone: decide again
+  // Response records for the client; with scan.ended the request is over.
+  virtual void request_response(Request &request, std::string_view records, const fcgi::ResponseScan &scan) = 0;
+  virtual void request_returned(Request &request) = 0;                     // no worker has seen it
+  virtual void request_lost(Request &request, const std::string &how) = 0; // its worker died
+};
+
+inline constexpr Duration kStartPatience = seconds(30); // from a worker's start to its first accept()
+
+struct CrewSettings {
+  bool fork_mode = true;
+  std::size_t log_limit = 1024; // longest line of worker output, in bytes
+};
+
+class Crew : private BackendOwner {
+public:
+  Crew(sys::EventLoop &loop, CrewOwner &owner, const config::PoolConfig &pool, CrewSettings settings,
+       SpawnerProcess spawner, status::Scoreboard &scoreboard);
+  ~Crew() override;
+
+  // Starts the template, or in exec mode goes on at once.
+  void begin();
+  // Starts and stops workers as the manager decides. `draining`: no spare workers any more.
+  void decide(std::size_t queued, bool draining);
+  [[nodiscard]] std::optional<pool::WorkerId> idle_worker() const { return table_.newest_idle(); }
+  // False: the worker has just gone; try another.
+  bool assign(Request &request, pool::WorkerId id, std::string head);
+  void pump(pool::WorkerId id);
+  void abandon(Request &request);
+  // SIGCHLD: reaps whatever has ended.
+  void reap();
+  // Ends all idle workers and each other one after its request; forgets the template.
+  void finish();
+  void kill_all();
+  // Destroys what has ended; call it when no callback of a worker runs.
+  void sweep();
+  [[nodiscard]] const pool::WorkerTable &table() const { return table_; }
+  [[nodiscard]] std::vector<status::WorkerView> view() const; // for the status page
+  [[nodiscard]] Backend *find(pool::WorkerId id) const;
+  [[nodiscard]] bool empty() const { return table_.total() == 0; }
+
+private:
+  struct Template {
+    sys::Fd control;
+    int pid = -1;
+    bool loaded = false; // the library runs in it
+    bool ready = false;
+    std::unique_ptr<WorkerOutput> output;
+    std::unique_ptr<WorkerOutput> errors;
+    std::unique_ptr<sys::IoWatch> watch;
+  };
+
+  void worker_response(Backend &backend, std::string_view records, const fcgi::ResponseScan &scan) override;
+  void worker_disconnected(Backend &backend, bool returned) override;
+  void worker_misbehaved(Backend &backend, const char *what) override;
+
+  // template
+  void start_template();
+  void template_readable();
+  void template_due();
+  std::unique_ptr<WorkerOutput> template_output(sys::Fd pipe);
+  void template_failed(const std::string &why);
+  void fall_back(const std::string &why);
+  // workers
+  void start_worker();
+  Status start_forked(Backend &backend, int out, int err);
+  Status start_execed(Backend &backend, int out, int err);
+  void start_failed(Backend &backend, const std::string &why);
+  void spawner_replied(const ipc::SpawnerReply &reply);
+  void spawner_ended(const std::string &how);
+  void channel_readable(pool::WorkerId id);
+  void worker_said(Backend &backend, const ipc::WorkerReport &report);
+  void offer_connection(Backend &backend);
+  bool dial(Backend &backend);
+  void probe(Backend &backend);
+  void now_idle(Backend &backend);
+  void stop_worker(Backend &backend);
+  void worker_ended(Backend &backend, int status);
+  void log_end(const Backend &backend, int status);
+  void retire(pool::WorkerId id);
+  void check_deadlines();
+  void check_starting(Backend &backend, TimePoint now);
+  void check_stopping(Backend &backend, TimePoint now);
+  void check_running(Backend &backend, TimePoint now);
+  void arm_deadline(TimePoint when);
+  void signal_worker(const Backend &backend, int number);
+  struct Outputs {
+    sys::Fd out, err; // the worker's ends
+  };
+  std::optional<Outputs> make_outputs(Backend &backend);
+  std::unique_ptr<WorkerOutput> make_output(sys::Fd pipe, pool::WorkerId id, const char *stream);
+  [[nodiscard]] pool::PoolCounts counts(std::size_t queued) const;
+  void update_gauges();
+
+  sys::EventLoop &loop_;
+  CrewOwner &owner_;
+  const config::PoolConfig &pool_;
+  status::Scoreboard &scoreboard_;
+  pool::WorkerTable table_;
+  pool::ProcessManager manager_;
+  std::vector<std::unique_ptr<Backend>> backends_; // by slot
+  std::vector<std::unique_ptr<Backend>> retired_;  // ended, destroyed when no callback of theirs can run
+  std::unordered_map<int, pool::WorkerId> by_pid_;
+  std::unordered_map<std::uint32_t, pool::WorkerId> execs_; // spawner requests in progress
+  std::unique_ptr<Template> template_;
+  std::unique_ptr<Template> old_template_; // the one before, until the loop turns
+  SpawnerProcess spawner_;
+  std::unique_ptr<SpawnerLink> link_;
+  bool fork_mode_;
+  std::size_t log_limit_;
+  bool ready_ = false;
+  bool draining_ = false;
+  bool replacing_ = false; // workers that start take the place of ones that died: worth a NOTICE
+  std::uint32_t next_exec_ = 1;
+  unsigned template_failures_ = 0;
+  sys::TimerWatch decide_timer_;
+  sys::TimerWatch deadline_timer_;
+  sys::TimerWatch template_timer_; // until the template must be ready, or until the next one is started
+};
+
+} // namespace tqfpm::dispatcher

@@ -1,0 +1,406 @@
+// The crew's other half: how the template and workers come up.
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstdlib>
+#include <cstring>
+
+#include "dispatcher/crew.h"
+#include "fcgi/params.h"
+#include "fcgi/writer.h"
+#include "sys/child_exec.h"
+#include "sys/log.h"
+#include "sys/socket.h"
+
+namespace tqfpm::dispatcher {
+
+using pool::WorkerId;
+using pool::WorkerState;
+
+namespace {
+
+constexpr Duration kLoadPatience = seconds(10);     // until LOADED: a php-cgi that ignores LD_PRELOAD never says it
+constexpr Duration kTemplatePatience = seconds(60); // from there until READY: OPcache's preloading may take its time
+constexpr std::uint32_t kTemplateRequest = 0;       // SpawnerRequest::id
+
+const char *stage_name(ipc::WorkerStage stage) {
+  switch (stage) {
+  case ipc::WorkerStage::kChroot:
+    return "cannot chroot";
+  case ipc::WorkerStage::kChdir:
+    return "cannot change to its directory";
+  case ipc::WorkerStage::kCapabilities:
+    return "cannot drop capabilities";
+  case ipc::WorkerStage::kParent:
+    return "was not adopted by the dispatcher";
+  case ipc::WorkerStage::kFds:
+    return "did not get its descriptors";
+  case ipc::WorkerStage::kNone:
+    break;
+  }
+  return "failed";
+}
+
+Result<sys::SocketPair> output_pipe() {
+  int fds[2];
+  if (::pipe2(fds, O_CLOEXEC) != 0)
+    return Error{std::string("cannot create a pipe: ") + strerror(errno), errno};
+  sys::SocketPair pipe{sys::Fd(fds[0]), sys::Fd(fds[1])};
+  if (auto status = sys::set_nonblocking(pipe.ours.get(), true); !status.ok())
+    return status.error();
+  return pipe;
+}
+
+// A listening socket with a name nobody can use but the holder of the O_PATH descriptor: file and folder are removed
+// before php-cgi starts.
+struct HiddenListener {
+  sys::Fd listener;
+  sys::Fd path;
+};
+Result<HiddenListener> hidden_listener() {
+  char folder[] = "/tmp/tqfpm-XXXXXX";
+  if (::mkdtemp(folder) == nullptr)
+    return Error{std::string("cannot create a folder in /tmp: ") + strerror(errno), errno};
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  const std::string name = std::string(folder) + "/worker";
+  memcpy(address.sun_path, name.c_str(), name.size() + 1);
+  HiddenListener result{sys::Fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)), sys::Fd()};
+  const bool ok = result.listener.valid() &&
+                  ::bind(result.listener.get(), reinterpret_cast<const sockaddr *>(&address), sizeof address) == 0 &&
+                  ::listen(result.listener.get(), 8) == 0;
+  if (ok)
+    result.path = sys::Fd(::open(name.c_str(), O_PATH | O_CLOEXEC));
+  const int code = errno;
+  ::unlink(name.c_str());
+  ::rmdir(folder);
+  if (!ok || !result.path.valid())
+    return Error{std::string("cannot create a worker's socket: ") + strerror(code), code};
+  return result;
+}
+
+} // namespace
+
+// --- template -------------------------------------------------------------------------------------------------------
+
+std::unique_ptr<WorkerOutput> Crew::template_output(sys::Fd pipe) {
+  return std::make_unique<WorkerOutput>(loop_, std::move(pipe), log_limit_, [this](const std::string &line) {
+    sys::log().warning("[pool {}] php-cgi said: {}", pool_.name, line);
+  });
+}
+
+void Crew::start_template() {
+  auto control = sys::packet_pair();
+  auto out = output_pipe();
+  auto err = output_pipe();
+  if (!control.ok() || !out.ok() || !err.ok()) {
+    template_failed("no descriptors: " + (!control.ok() ? control.error()
+                                          : !out.ok()   ? out.error()
+                                                        : err.error())
+                                             .message);
+    return;
+  }
+  template_ = std::make_unique<Template>();
+  template_->control = std::move(control.value().ours);
+  template_->output = template_output(std::move(out.value().ours));
+  template_->errors = template_output(std::move(err.value().ours));
+  template_->watch =
+      std::make_unique<sys::IoWatch>(loop_, template_->control.get(), [this](unsigned) { template_readable(); });
+  template_->watch->set(sys::kReadable);
+  const int fds[] = {control.value().theirs.get(), out.value().theirs.get(), err.value().theirs.get()};
+  template_timer_.at(Clock::now() + kLoadPatience);
+  if (!link_->send(ipc::SpawnKind::kTemplate, kTemplateRequest, fds))
+    template_failed(std::string("the spawner does not take orders: ") + strerror(errno));
+}
+
+void Crew::template_readable() {
+  while (template_ != nullptr && template_->control.valid()) {
+    ipc::TemplateReply reply{};
+    const sys::Packet packet = sys::receive_packet(template_->control.get(), &reply, sizeof reply);
+    if (packet.length < 0 && errno == EAGAIN)
+      return;
+    if (packet.length != static_cast<ssize_t>(sizeof reply)) {
+      template_->watch->set(0); // its end tells the rest
+      return;
+    }
+    if (reply.type == ipc::TemplateReplyType::kLoaded) {
+      template_->loaded = true;
+      template_timer_.at(Clock::now() + kTemplatePatience);
+    } else if (reply.type == ipc::TemplateReplyType::kReady) {
+      template_->ready = true;
+      template_timer_.stop();
+      template_failures_ = 0;
+      if (!ready_) {
+        ready_ = true;
+        owner_.crew_ready();
+      }
+      owner_.crew_changed();
+    } else if (reply.type == ipc::TemplateReplyType::kSpawnFailed) {
+      if (Backend *backend = find(WorkerId{reply.slot, reply.generation}))
+        start_failed(*backend, fmt::format("cannot fork: {}", strerror(reply.errno_)));
+    }
+  }
+}
+
+// The template did not come up, or has gone. Running workers are not concerned.
+void Crew::template_failed(const std::string &why) {
+  const bool was_ready = template_ != nullptr && template_->ready;
+  if (template_ != nullptr) {
+    template_->watch->set(0);
+    template_->output->drain();
+    template_->errors->drain();
+    old_template_ = std::move(template_);
+  }
+  if (draining_)
+    return;
+  if (!was_ready && !ready_) {
+    fall_back(why);
+    return;
+  }
+  const Duration delay = std::min<Duration>(milliseconds(100) * (1U << std::min(template_failures_, 8U)), seconds(30));
+  ++template_failures_;
+  sys::log().warning("[pool {}] the template has gone ({}), starting another one in {} ms; workers go on", pool_.name,
+                     why, std::chrono::duration_cast<milliseconds>(delay).count());
+  template_timer_.at(Clock::now() + delay);
+}
+
+void Crew::template_due() {
+  if (template_ == nullptr) {
+    start_template();
+    return;
+  }
+  if (template_->pid > 0)
+    (void)::kill(template_->pid, SIGKILL);
+  template_->pid = -1;
+  template_failed(template_->loaded ? "php-cgi does not get ready" : "php-cgi does not load libtqfpm-template.so");
+}
+
+void Crew::fall_back(const std::string &why) {
+  if (!pool_.chroot.empty()) {
+    owner_.crew_failed("the template does not start (" + why +
+                       "), and chroot needs it; see the messages of php-cgi above");
+    return;
+  }
+  sys::log().notice("[pool {}] the template does not start ({}): falling back to php.spawn = exec, without OPcache and "
+                    "APCu shared between workers",
+                    pool_.name, why);
+  fork_mode_ = false;
+  begin();
+}
+
+void Crew::spawner_replied(const ipc::SpawnerReply &reply) {
+  const std::string why = reply.pid > 0
+                              ? ""
+                              : fmt::format("{} {}: {}", sys::stage_text(static_cast<sys::ExecStage>(reply.stage)),
+                                            pool_.php_binary, strerror(reply.errno_));
+  if (reply.id == kTemplateRequest) {
+    if (template_ != nullptr && reply.pid > 0)
+      template_->pid = reply.pid;
+    else if (template_ != nullptr)
+      template_failed(why);
+    return;
+  }
+  const auto found = execs_.find(reply.id);
+  if (found == execs_.end())
+    return;
+  const WorkerId id = found->second;
+  execs_.erase(found);
+  Backend *backend = find(id);
+  if (backend == nullptr)
+    return;
+  if (reply.pid <= 0) {
+    if (!ready_)
+      owner_.crew_failed(why);
+    start_failed(*backend, why);
+    return;
+  }
+  backend->pid = reply.pid;
+  by_pid_[reply.pid] = id;
+  probe(*backend);
+}
+
+void Crew::spawner_ended(const std::string &how) {
+  sys::log().warning("[pool {}] the spawner {}", pool_.name, how);
+  spawner_.pid = -1;
+  if (!ready_)
+    owner_.crew_failed("the spawner " + how + "; see the messages above");
+  else if (!draining_)
+    owner_.crew_worn_out();
+}
+
+// --- workers --------------------------------------------------------------------------------------------------------
+
+std::optional<Crew::Outputs> Crew::make_outputs(Backend &backend) {
+  if (!pool_.catch_workers_output) {
+    Outputs outputs{sys::Fd(::open("/dev/null", O_WRONLY | O_CLOEXEC)),
+                    sys::Fd(::open("/dev/null", O_WRONLY | O_CLOEXEC))};
+    return outputs.err.valid() ? std::optional(std::move(outputs)) : std::nullopt;
+  }
+  auto out = output_pipe();
+  auto err = output_pipe();
+  if (!out.ok() || !err.ok())
+    return std::nullopt;
+  backend.output = make_output(std::move(out.value().ours), backend.id(), "stdout");
+  backend.errors = make_output(std::move(err.value().ours), backend.id(), "stderr");
+  return Outputs{std::move(out.value().theirs), std::move(err.value().theirs)};
+}
+
+std::unique_ptr<WorkerOutput> Crew::make_output(sys::Fd pipe, WorkerId id, const char *stream) {
+  return std::make_unique<WorkerOutput>(loop_, std::move(pipe), log_limit_,
+                                        [this, id, stream](const std::string &line) {
+                                          const Backend *backend = find(id);
+                                          if (!pool_.decorate_workers_output)
+                                            sys::log().plain(line);
+                                          else
+                                            sys::log().warning("[pool {}] child {} said into {}: \"{}\"", pool_.name,
+                                                               backend != nullptr ? backend->pid : 0, stream, line);
+                                        });
+}
+
+void Crew::start_worker() {
+  const auto id = table_.start(Clock::now());
+  if (!id)
+    return;
+  backends_[id->index] = std::make_unique<Backend>(loop_, static_cast<BackendOwner &>(*this), *id, Clock::now());
+  Backend &backend = *backends_[id->index];
+  arm_deadline(Clock::now() + kStartPatience);
+  const auto outputs = make_outputs(backend);
+  if (!outputs) {
+    start_failed(backend, std::string("no descriptors for its output: ") + strerror(errno));
+    return;
+  }
+  const Status status = fork_mode_ ? start_forked(backend, outputs->out.get(), outputs->err.get())
+                                   : start_execed(backend, outputs->out.get(), outputs->err.get());
+  if (!status.ok())
+    start_failed(backend, status.error().message);
+}
+
+Status Crew::start_forked(Backend &backend, int out, int err) {
+  auto channel = sys::packet_pair();
+  if (!channel.ok())
+    return channel.error();
+  const WorkerId id = backend.id();
+  const ipc::TemplateRequest request{ipc::TemplateRequestType::kSpawn, id.index, id.generation, 0};
+  const int fds[] = {channel.value().theirs.get(), out, err};
+  if (!sys::send_packet(template_->control.get(), &request, sizeof request, fds))
+    return Error{std::string("the template does not take orders: ") + strerror(errno), errno};
+  backend.channel = std::move(channel.value().ours);
+  backend.channel_watch =
+      std::make_unique<sys::IoWatch>(loop_, backend.channel.get(), [this, id](unsigned) { channel_readable(id); });
+  backend.channel_watch->set(sys::kReadable);
+  return success();
+}
+
+Status Crew::start_execed(Backend &backend, int out, int err) {
+  auto hidden = hidden_listener();
+  if (!hidden.ok())
+    return hidden.error();
+  const std::uint32_t request = next_exec_++;
+  const int fds[] = {hidden.value().listener.get(), out, err};
+  if (!link_->send(ipc::SpawnKind::kWorker, request, fds))
+    return Error{std::string("the spawner does not take orders: ") + strerror(errno), errno};
+  backend.socket_path = std::move(hidden.value().path);
+  execs_[request] = backend.id();
+  return success();
+}
+
+void Crew::start_failed(Backend &backend, const std::string &why) {
+  sys::log().error("[pool {}] cannot start a worker: {}", pool_.name, why);
+  manager_.start_failed(Clock::now());
+  if (backend.channel_watch != nullptr)
+    backend.channel_watch->set(0);
+  retire(backend.id());
+  owner_.crew_changed();
+}
+
+void Crew::channel_readable(WorkerId id) {
+  while (Backend *backend = find(id)) {
+    if (!backend->channel.valid())
+      return;
+    ipc::WorkerReport report{};
+    const sys::Packet packet = sys::receive_packet(backend->channel.get(), &report, sizeof report);
+    if (packet.length < 0 && errno == EAGAIN)
+      return;
+    if (packet.length != static_cast<ssize_t>(sizeof report)) {
+      backend->channel_watch->set(0);
+      if (backend->pid < 0) // it has gone before HELLO: nobody will ever tell its pid
+        start_failed(*backend, "it ended before it was up");
+      return;
+    }
+    worker_said(*backend, report);
+  }
+}
+
+void Crew::worker_said(Backend &backend, const ipc::WorkerReport &report) {
+  switch (report.type) {
+  case ipc::WorkerReportType::kHello:
+    if (backend.pid < 0 && report.pid > 0) {
+      backend.pid = report.pid;
+      by_pid_[report.pid] = backend.id();
+    }
+    return;
+  case ipc::WorkerReportType::kFailed:
+    sys::log().error("[pool {}] worker {}: {}", pool_.name, stage_name(report.stage), strerror(report.errno_));
+    return;
+  case ipc::WorkerReportType::kAccepting:
+    break;
+  }
+  if (table_.state(backend.id()) == WorkerState::kStopping)
+    return;
+  backend.drain();
+  if (Request *request = backend.request()) { // it came back without having answered
+    backend.abandon();
+    owner_.request_lost(*request, "closed its connection");
+  }
+  offer_connection(backend);
+}
+
+void Crew::offer_connection(Backend &backend) {
+  backend.disconnect();
+  auto pair = sys::stream_pair();
+  const auto message = ipc::ChannelMessage::kConnection;
+  const int fds[] = {pair.ok() ? pair.value().theirs.get() : -1};
+  if (!pair.ok() || !sys::send_packet(backend.channel.get(), &message, sizeof message, fds)) {
+    sys::log().warning("[pool {}] no connection for child {}: {}; ending it", pool_.name, backend.pid,
+                       pair.ok() ? strerror(errno) : pair.error().message.c_str());
+    stop_worker(backend);
+    return;
+  }
+  backend.connect(std::move(pair.value().ours));
+  now_idle(backend);
+}
+
+// --- php.spawn = exec -----------------------------------------------------------------------------------------------
+
+bool Crew::dial(Backend &backend) {
+  sys::Fd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  // The socket has no name any more; the kernel follows the descriptor to it.
+  fmt::format_to_n(address.sun_path, sizeof address.sun_path - 1, "/proc/self/fd/{}", backend.socket_path.get());
+  if (!fd.valid() || ::connect(fd.get(), reinterpret_cast<const sockaddr *>(&address), sizeof address) != 0) {
+    sys::log().warning("[pool {}] cannot connect to child {}: {}", pool_.name, backend.pid, strerror(errno));
+    signal_worker(backend, SIGKILL);
+    return false;
+  }
+  backend.connect(std::move(fd));
+  return true;
+}
+
+// Asks php-cgi something that it answers only from its accept loop: then it is free.
+void Crew::probe(Backend &backend) {
+  if (!dial(backend))
+    return;
+  std::string content;
+  fcgi::append_pair(content, "FCGI_MPXS_CONNS", "");
+  std::string record;
+  fcgi::append_header(record, fcgi::RecordType::kGetValues, 0, content.size());
+  backend.probe(record + content);
+}
+
+} // namespace tqfpm::dispatcher

@@ -1,0 +1,347 @@
+#include "dispatcher/dispatcher.h"
+
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+
+#include "sys/log.h"
+#include "sys/socket.h"
+
+namespace tqfpm::dispatcher {
+
+using status::Metric;
+
+namespace {
+
+constexpr std::size_t kAcceptsPerTurn = 64;
+constexpr Duration kHousekeeping = seconds(1);
+constexpr Duration kLinger = seconds(5);
+
+ClientSettings client_settings(const config::PoolConfig &pool) {
+  ClientSettings settings;
+  settings.pool = pool.name;
+  settings.request_buffer = static_cast<std::size_t>(pool.request_buffer_size.value);
+  settings.response_buffer = static_cast<std::size_t>(pool.response_buffer_size.value);
+  settings.advertised = static_cast<std::size_t>(pool.pm_max_children);
+  return settings;
+}
+
+status::AccessFormat access_format(const config::PoolConfig &pool) {
+  auto format = status::AccessFormat::compile(pool.access_format);
+  TQFPM_ASSERT(format.ok()); // checked when the configuration was loaded
+  return std::move(format.value());
+}
+
+// Something that differs between processes and starts: request ids must be unique in a log.
+std::string fresh_prefix() {
+  return fmt::format("{:x}{:x}-", static_cast<unsigned>(::getpid()), static_cast<unsigned long>(std::time(nullptr)));
+}
+
+} // namespace
+
+Dispatcher::Dispatcher(sys::EventLoop &loop, const DispatcherStart &start, SpawnerProcess spawner, bool fork_mode,
+                       sys::Mapping scoreboard)
+    : loop_(loop), global_(start.config.global), pool_(start.config.pools.front()), scoreboard_(std::move(scoreboard)),
+      client_settings_(client_settings(pool_)), access_format_(access_format(pool_)),
+      queue_(static_cast<std::size_t>(pool_.queue_max_length), pool_.queue_max_wait), tag_prefix_(fresh_prefix()),
+      started_(Clock::now()), start_time_(std::time(nullptr)), listen_(ipc::kListenFd), control_(ipc::kControlFd),
+      queue_timer_(loop, [this] { expire(); }), drain_timer_(loop, [this] { fast_stop(0); }),
+      housekeeping_timer_(loop, [this] { housekeeping(); }),
+      crew_(loop, *this, pool_, CrewSettings{fork_mode, static_cast<std::size_t>(global_.log_limit)},
+            std::move(spawner), board()) {
+  if (!pool_.access_log.empty())
+    access_log_ = sys::Fd(ipc::kAccessLogFd);
+  control_watch_ = std::make_unique<sys::IoWatch>(loop_, control_.get(), [this](unsigned) { control_readable(); });
+  control_watch_->set(sys::kReadable);
+  const auto on_signal = [this](int number, std::function<void()> action) {
+    signals_.push_back(std::make_unique<sys::SignalWatch>(loop_, number, std::move(action)));
+  };
+  on_signal(SIGCHLD, [this] { crew_.reap(); });
+  on_signal(SIGTERM, [this] { fast_stop(0); });
+  on_signal(SIGINT, [] {}); // of a terminal: the master says what to do
+  on_signal(SIGQUIT, [this] { drain(sys::Fd(), TimePoint::max()); });
+  on_signal(SIGHUP, [] {});
+  on_signal(SIGUSR1, [] {});
+  on_signal(SIGUSR2, [] {});
+  loop_.before_wait([this] { before_wait(); });
+}
+
+Dispatcher::~Dispatcher() {
+  stopping_ = true;
+}
+
+int Dispatcher::run() {
+  crew_.begin();
+  loop_.run();
+  return exit_code_;
+}
+
+// --- accepting ------------------------------------------------------------------------------------------------------
+
+void Dispatcher::accept_clients() {
+  for (std::size_t i = 0; i < kAcceptsPerTurn && listen_.valid(); ++i) {
+    sockaddr_storage address{};
+    socklen_t length = sizeof address;
+    sys::Fd fd(::accept4(listen_.get(), reinterpret_cast<sockaddr *>(&address), &length, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    if (!fd.valid()) {
+      if (errno == EINTR || errno == ECONNABORTED)
+        continue;
+      if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
+        sys::log().warning("[pool {}] cannot accept connections: {}; trying again in a second", pool_.name,
+                           strerror(errno));
+        listen_watch_->set(0);
+        housekeeping_timer_.at(Clock::now() + kHousekeeping);
+      }
+      return;
+    }
+    const std::string peer = address.ss_family == AF_UNIX ? "" : sys::peer_address(&address);
+    if (!allowed(peer)) {
+      sys::log().warning("[pool {}] connection of {} refused: not in listen.allowed_clients", pool_.name, peer);
+      continue;
+    }
+    accepted(std::move(fd), peer);
+  }
+}
+
+bool Dispatcher::allowed(const std::string &peer) const {
+  if (pool_.listen_allowed_clients.empty() || peer.empty())
+    return true;
+  for (const std::string &each : pool_.listen_allowed_clients) {
+    if (each == peer)
+      return true;
+  }
+  return false;
+}
+
+void Dispatcher::accepted(sys::Fd fd, const std::string &peer) {
+  board().add(Metric::accepted_connections);
+  const std::uint64_t key = next_client_++;
+  auto client =
+      std::make_unique<Client>(loop_, static_cast<ClientOwner &>(*this), client_settings_, key, std::move(fd), peer);
+  Client &reference = *client;
+  clients_.emplace(key, std::move(client));
+  board().set(Metric::connections, clients_.size());
+  reference.read(); // most often the request is there already
+}
+
+void Dispatcher::client_closed(Client &client) {
+  dead_clients_.push_back(client.key());
+}
+
+void Dispatcher::client_lingers(Client &client) {
+  lingering_.emplace_back(Clock::now() + kLinger, client.key());
+  if (housekeeping_timer_.due() == TimePoint::max())
+    housekeeping_timer_.at(Clock::now() + kHousekeeping);
+}
+
+void Dispatcher::client_idle(Client &client) {
+  if (draining_)
+    hand_over(client);
+}
+
+void Dispatcher::before_wait() {
+  while (!dead_clients_.empty()) {
+    const std::vector<std::uint64_t> dead = std::move(dead_clients_);
+    dead_clients_.clear();
+    for (const std::uint64_t key : dead)
+      clients_.erase(key);
+  }
+  if (!draining_)
+    board().set(Metric::connections, clients_.size());
+  crew_.sweep();
+  if (draining_)
+    finish_if_drained();
+}
+
+// --- life -----------------------------------------------------------------------------------------------------------
+
+void Dispatcher::crew_changed() {
+  schedule();
+}
+
+void Dispatcher::crew_ready() {
+  report(ipc::DispatcherMessage::kReady, "");
+  if (draining_)
+    return;
+  listen_watch_ = std::make_unique<sys::IoWatch>(loop_, listen_.get(), [this](unsigned) { accept_clients(); });
+  listen_watch_->set(sys::kReadable);
+  schedule();
+}
+
+void Dispatcher::crew_failed(const std::string &reason) {
+  if (stopping_)
+    return;
+  report(ipc::DispatcherMessage::kFailed, reason);
+  fast_stop(1);
+}
+
+void Dispatcher::crew_worn_out() {
+  report(ipc::DispatcherMessage::kRenew, "the spawner has gone");
+}
+
+void Dispatcher::report(ipc::DispatcherMessage type, const std::string &text) {
+  ipc::DispatcherReport message{type, 0, {}};
+  message.length = static_cast<std::uint32_t>(std::min(text.size(), sizeof message.text));
+  memcpy(message.text, text.data(), message.length);
+  if (!sys::send_packet(control_.get(), &message, sizeof message, {}))
+    sys::log().warning("[pool {}] cannot report to the master: {}", pool_.name, strerror(errno));
+}
+
+void Dispatcher::control_readable() {
+  while (true) {
+    ipc::MasterRequest request{};
+    sys::Packet packet = sys::receive_packet(control_.get(), &request, sizeof request);
+    if (packet.length < 0 && errno == EAGAIN)
+      return;
+    if (packet.length != static_cast<ssize_t>(sizeof request)) {
+      // The master has gone: what has come is finished, then nothing holds the address any more.
+      control_watch_->set(0);
+      sys::log().warning("[pool {}] the master has gone: finishing", pool_.name);
+      drain(sys::Fd(), TimePoint::max());
+      return;
+    }
+    obey(request, std::move(packet.fds));
+  }
+}
+
+void Dispatcher::obey(const ipc::MasterRequest &request, std::vector<sys::Fd> fds) {
+  switch (request.type) {
+  case ipc::MasterMessage::kDrain:
+    drain(fds.empty() ? sys::Fd() : std::move(fds.front()),
+          request.argument == 0 ? TimePoint::max() : Clock::now() + milliseconds(request.argument));
+    return;
+  case ipc::MasterMessage::kStop:
+    fast_stop(0);
+    return;
+  case ipc::MasterMessage::kReopen:
+    reopen(request.mask, std::move(fds));
+    return;
+  case ipc::MasterMessage::kAdopt:
+    if (!fds.empty())
+      adopt(std::move(fds.front()));
+    return;
+  }
+}
+
+void Dispatcher::reopen(std::uint32_t mask, std::vector<sys::Fd> fds) {
+  std::size_t next = 0;
+  for (std::uint32_t bit = 0; bit < 3 && next < fds.size(); ++bit) {
+    if ((mask & 1U << bit) == 0)
+      continue;
+    sys::Fd fd = std::move(fds[next++]);
+    if (bit == 0)
+      sys::log().take(std::move(fd));
+    else if (bit == 1)
+      access_log_ = std::move(fd);
+  }
+}
+
+void Dispatcher::drain(sys::Fd handover, TimePoint deadline) {
+  draining_ = true;
+  listen_watch_.reset();
+  listen_.reset();
+  handover_out_ = std::move(handover);
+  drain_timer_.at(deadline);
+  std::vector<Client *> all;
+  for (const auto &[key, client] : clients_)
+    all.push_back(client.get());
+  for (Client *client : all) {
+    if (client->idle())
+      hand_over(*client);
+  }
+  schedule();
+  finish_if_drained();
+}
+
+// An idle connection goes to the next generation with whatever the web server may just have written; without one it is
+// closed.
+void Dispatcher::hand_over(Client &client) {
+  if (!handover_out_.valid()) {
+    client.close();
+    return;
+  }
+  char peer[64] = {};
+  memcpy(peer, client.peer().data(), std::min(client.peer().size(), sizeof peer - 1));
+  const int fds[] = {client.fd()};
+  if (sys::send_packet(handover_out_.get(), peer, sizeof peer, fds))
+    client.close(); // the other one's descriptor keeps the connection
+  else if (errno != EAGAIN)
+    handover_out_.reset(); // the successor has gone; this one stays with us until its web server closes it
+  else
+    housekeeping_timer_.at(Clock::now() + milliseconds(10));
+}
+
+void Dispatcher::adopt(sys::Fd handover) {
+  handover_watch_.reset();
+  handover_in_ = std::move(handover);
+  (void)sys::set_nonblocking(handover_in_.get(), true);
+  handover_watch_ = std::make_unique<sys::IoWatch>(loop_, handover_in_.get(), [this](unsigned) { adopt_clients(); });
+  handover_watch_->set(sys::kReadable);
+}
+
+void Dispatcher::adopt_clients() {
+  for (std::size_t i = 0; i < kAcceptsPerTurn; ++i) {
+    char peer[64] = {};
+    sys::Packet packet = sys::receive_packet(handover_in_.get(), peer, sizeof peer);
+    if (packet.length < 0)
+      return;
+    if (packet.length == 0) {
+      handover_watch_->set(0);
+      return;
+    }
+    if (packet.fds.size() == 1)
+      accepted(std::move(packet.fds.front()), std::string(peer, strnlen(peer, sizeof peer)));
+  }
+}
+
+void Dispatcher::finish_if_drained() {
+  if (stopping_ || queue_.length() > 0)
+    return;
+  for (const auto &[key, client] : clients_) {
+    if (client->open() && !client->lingering())
+      return;
+  }
+  // Workers that still run a request whose client has gone, or that finish after END_REQUEST, are waited for.
+  crew_.finish();
+  if (crew_.empty()) {
+    stopping_ = true;
+    loop_.stop();
+  }
+}
+
+void Dispatcher::fast_stop(int code) {
+  if (stopping_)
+    return;
+  stopping_ = true;
+  exit_code_ = code;
+  crew_.kill_all();
+  loop_.stop();
+}
+
+void Dispatcher::housekeeping() {
+  if (listen_watch_ != nullptr)
+    listen_watch_->set(sys::kReadable);
+  const TimePoint now = Clock::now();
+  std::erase_if(lingering_, [this, now](const auto &entry) {
+    const auto found = clients_.find(entry.second);
+    if (found != clients_.end() && entry.first <= now)
+      found->second->close();
+    return found == clients_.end() || entry.first <= now;
+  });
+  if (!lingering_.empty())
+    housekeeping_timer_.at(now + kHousekeeping);
+  if (!draining_)
+    return;
+  std::vector<Client *> idle;
+  for (const auto &[key, client] : clients_) {
+    if (client->idle())
+      idle.push_back(client.get());
+  }
+  for (Client *client : idle)
+    hand_over(*client);
+}
+
+} // namespace tqfpm::dispatcher

@@ -1,0 +1,123 @@
+// The process of one pool: accepts web servers, queues requests, owns the workers.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "config/load.h"
+#include "dispatcher/client.h"
+#include "dispatcher/crew.h"
+#include "dispatcher/local_pages.h"
+#include "ipc/control.h"
+#include "pool/request_queue.h"
+#include "status/access_format.h"
+#include "sys/event_loop.h"
+#include "sys/shared_memory.h"
+
+namespace tqfpm::dispatcher {
+
+// What `tqfpm --dispatcher` is started with, besides the descriptors of ipc::DispatcherFd.
+struct DispatcherStart {
+  config::Config config; // [global] and one pool
+  PhpOptions php;
+  std::optional<sys::Identity> own_user; // the dispatcher's; none when not root
+};
+
+class Dispatcher : private ClientOwner, private CrewOwner {
+public:
+  Dispatcher(sys::EventLoop &loop, const DispatcherStart &start, SpawnerProcess spawner, bool fork_mode,
+             sys::Mapping scoreboard);
+  ~Dispatcher() override;
+  // Runs until the master says stop, or all is drained. The exit code.
+  int run();
+
+private:
+  // ClientOwner
+  bool request_received(Request &request) override;
+  void request_ready(Request &request) override;
+  void request_body(Request &request) override;
+  void request_abandoned(Request &request) override;
+  void client_has_room(Request &request) override;
+  void client_closed(Client &client) override;
+  void client_lingers(Client &client) override;
+  void client_idle(Client &client) override;
+  pool::RequestKey next_key() override { return next_key_++; }
+  void protocol_error() override { board().add(status::Metric::protocol_errors); }
+  // CrewOwner
+  void crew_ready() override;
+  void crew_failed(const std::string &reason) override;
+  void crew_worn_out() override;
+  void crew_changed() override;
+  void request_response(Request &request, std::string_view records, const fcgi::ResponseScan &scan) override;
+  void request_returned(Request &request) override;
+  void request_lost(Request &request, const std::string &how) override;
+
+  // accepting
+  void accept_clients();
+  void accepted(sys::Fd fd, const std::string &peer);
+  bool allowed(const std::string &peer) const;
+  // requests
+  void schedule();
+  void expire();
+  bool start(Request &request, pool::WorkerId id);
+  std::string head_of(Request &request, TimePoint now) const;
+  void answer(Request &request, const LocalAnswer &page);
+  void done(Request &request);
+  void forget_key(const Request &request) { by_key_.erase(request.key); }
+  // life
+  void control_readable();
+  void obey(const ipc::MasterRequest &request, std::vector<sys::Fd> fds);
+  void report(ipc::DispatcherMessage type, const std::string &text);
+  void reopen(std::uint32_t mask, std::vector<sys::Fd> fds);
+  void drain(sys::Fd handover, TimePoint deadline);
+  void adopt(sys::Fd handover);
+  void adopt_clients();
+  void hand_over(Client &client);
+  void fast_stop(int code);
+  void finish_if_drained();
+  void before_wait();
+  void housekeeping();
+  status::Scoreboard &board() { return *static_cast<status::Scoreboard *>(scoreboard_.data()); }
+  status::PoolState state(bool with_workers);
+
+  sys::EventLoop &loop_;
+  const config::GlobalConfig &global_;
+  const config::PoolConfig &pool_;
+  sys::Mapping scoreboard_;
+  ClientSettings client_settings_;
+  status::AccessFormat access_format_;
+  sys::Fd access_log_;
+  std::unordered_map<std::uint64_t, std::unique_ptr<Client>> clients_;
+  std::vector<std::uint64_t> dead_clients_;
+  std::vector<std::pair<TimePoint, std::uint64_t>> lingering_; // when to close
+  std::unordered_map<pool::RequestKey, Request *> by_key_;     // queued requests
+  pool::RequestQueue queue_;
+  std::uint64_t next_client_ = 1;
+  pool::RequestKey next_key_ = 1;
+  std::string tag_prefix_;
+  TimePoint started_;
+  std::time_t start_time_;
+  bool draining_ = false;
+  bool stopping_ = false;
+  bool scheduling_ = false;
+  int exit_code_ = 0;
+  sys::Fd listen_;
+  sys::Fd control_;
+  sys::Fd handover_out_; // draining: idle connections go to the next generation
+  sys::Fd handover_in_;
+  std::unique_ptr<sys::IoWatch> listen_watch_;
+  std::unique_ptr<sys::IoWatch> control_watch_;
+  std::unique_ptr<sys::IoWatch> handover_watch_;
+  std::vector<std::unique_ptr<sys::SignalWatch>> signals_;
+  sys::TimerWatch queue_timer_;
+  sys::TimerWatch drain_timer_;
+  sys::TimerWatch housekeeping_timer_;
+  Crew crew_;
+};
+
+// The role `tqfpm --dispatcher`; returns the exit code.
+int dispatcher_main(const PhpOptions &php);
+
+} // namespace tqfpm::dispatcher

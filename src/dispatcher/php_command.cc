@@ -1,0 +1,84 @@
+#include "dispatcher/php_command.h"
+
+#include <algorithm>
+#include <cctype>
+#include <map>
+
+namespace tqfpm::dispatcher {
+
+namespace {
+
+// Constants and their combinations (E_ALL & ~E_NOTICE) and numbers must reach PHP unquoted to be evaluated.
+bool is_expression(const std::string &value) {
+  if (value.empty() || std::isalnum(static_cast<unsigned char>(value.front())) == 0)
+    return false;
+  return std::all_of(value.begin(), value.end(), [](unsigned char c) {
+    return std::isupper(c) != 0 || std::isdigit(c) != 0 || c == '_' || c == ' ' || c == '&' || c == '|' || c == '~' ||
+           c == '^';
+  });
+}
+
+void add_settings(std::vector<std::string> &arguments, const std::vector<config::KeyValue> &settings) {
+  for (const config::KeyValue &each : settings)
+    arguments.push_back(define_argument(each.key, each.value));
+}
+
+bool is_ours(const std::string &name) {
+  return name.starts_with("TQFPM_") || name == "NOTIFY_SOCKET" || name == "LISTEN_FDS" || name == "LISTEN_PID" ||
+         name == "LISTEN_FDNAMES" || name == "FPM_SOCKETS" || name == "PHP_FCGI_CHILDREN" ||
+         name == "PHP_FCGI_MAX_REQUESTS" || name == "FCGI_WEB_SERVER_ADDRS";
+}
+
+} // namespace
+
+std::string define_argument(const std::string &key, const std::string &value) {
+  if (is_expression(value))
+    return "-d" + key + "=" + value;
+  std::string quoted;
+  for (const char c : value) {
+    if (c == '"' || c == '\\')
+      quoted += '\\';
+    quoted += c;
+  }
+  return "-d" + key + "=\"" + quoted + "\"";
+}
+
+PhpCommand php_command(const config::PoolConfig &pool, const PhpOptions &options, const sys::Identity *identity,
+                       char **inherited) {
+  PhpCommand command;
+  command.path = pool.php_binary;
+  command.arguments.push_back(pool.php_binary);
+  if (options.no_ini)
+    command.arguments.emplace_back("-n");
+  const std::string &ini = pool.php_ini.empty() ? options.ini_path : pool.php_ini;
+  if (!ini.empty())
+    command.arguments.push_back("-c" + ini);
+  for (const std::string &define : options.defines)
+    command.arguments.push_back("-d" + define);
+  add_settings(command.arguments, pool.php_value);
+  add_settings(command.arguments, pool.php_flag);
+  add_settings(command.arguments, pool.php_admin_value);
+  add_settings(command.arguments, pool.php_admin_flag);
+  command.arguments.push_back(define_argument("fastcgi.logging", "1"));
+
+  std::map<std::string, std::string> environment;
+  for (char **entry = inherited; !pool.clear_env && *entry != nullptr; ++entry) {
+    const std::string text = *entry;
+    const std::size_t equals = text.find('=');
+    if (equals != std::string::npos && !is_ours(text.substr(0, equals)))
+      environment[text.substr(0, equals)] = text.substr(equals + 1);
+  }
+  if (identity != nullptr) {
+    environment["USER"] = identity->user;
+    environment["HOME"] = identity->home;
+  }
+  for (const config::KeyValue &each : pool.env)
+    environment[each.key] = each.value;
+  for (const auto &[name, value] : environment)
+    command.environment.push_back(name + "=" + value);
+  // php-cgi would end itself after 500 requests; tqfpm counts.
+  command.environment.emplace_back("PHP_FCGI_MAX_REQUESTS=0");
+  return command;
+}
+
+} // namespace tqfpm::dispatcher

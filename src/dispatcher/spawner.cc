@@ -1,0 +1,188 @@
+#include "dispatcher/spawner.h"
+
+#include <fcntl.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+
+#include "sys/child_exec.h"
+#include "sys/log.h"
+#include "sys/paths.h"
+#include "sys/socket.h"
+
+namespace tqfpm::dispatcher {
+
+namespace {
+
+using ipc::SpawnKind;
+
+void add_variable(std::vector<std::string> &environment, const char *name, const std::string &value) {
+  environment.push_back(std::string(name) + "=" + value);
+}
+
+// The preload library and what it reads. An LD_PRELOAD of the operator's stays in force behind ours. The library is
+// loaded through its descriptor, so that the pool's user needs no access to the folder and the folder may have any
+// name.
+void prepare_template(const SpawnerPlan &plan, pid_t dispatcher, std::vector<std::string> &environment) {
+  const std::string library = "/proc/self/fd/" + std::to_string(ipc::kTemplateLibraryFd);
+  std::string preload = library;
+  constexpr std::string_view kPreload = "LD_PRELOAD=";
+  std::erase_if(environment, [&](const std::string &entry) {
+    if (!entry.starts_with(kPreload))
+      return false;
+    preload += ":" + entry.substr(kPreload.size());
+    return true;
+  });
+  if (preload.size() > library.size())
+    add_variable(environment, ipc::kEnvPreload, preload.substr(library.size() + 1));
+  add_variable(environment, "LD_PRELOAD", preload);
+  add_variable(environment, ipc::kEnvControlFd, std::to_string(ipc::kTemplateControlFd));
+  add_variable(environment, ipc::kEnvDispatcherPid, std::to_string(dispatcher));
+  add_variable(environment, ipc::kEnvWorkerTitle, "php-cgi: pool " + plan.pool);
+  add_variable(environment, ipc::kEnvTemplateTitle, "php-cgi: template " + plan.pool);
+  if (!plan.chroot.empty())
+    add_variable(environment, ipc::kEnvChroot, plan.chroot);
+  if (!plan.chdir.empty())
+    add_variable(environment, ipc::kEnvChdir, plan.chdir);
+}
+
+// php-cgi speaks FastCGI when fd 0 is a listening socket. The template's is never connected to: it has no name that
+// anybody could know before the kernel gives it one, and accept() on it is the library's.
+Result<sys::Fd> dummy_listener() {
+  sys::Fd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const sa_family_t family = AF_UNIX; // autobind
+  if (!fd.valid() || ::bind(fd.get(), reinterpret_cast<const sockaddr *>(&family), sizeof family) != 0 ||
+      ::listen(fd.get(), 0) != 0)
+    return Error{std::string("cannot create the template's socket: ") + strerror(errno), errno};
+  return fd;
+}
+
+sys::ExecResult start_php(const SpawnerPlan &plan, pid_t dispatcher, SpawnKind kind, const std::vector<sys::Fd> &fds) {
+  sys::ExecPlan exec;
+  exec.path = plan.command.path;
+  exec.arguments = plan.command.arguments;
+  exec.environment = plan.command.environment;
+  exec.limit_files = plan.limit_files;
+  exec.limit_core = plan.limit_core;
+  exec.detach = true;
+  sys::Fd listener;
+  if (kind == SpawnKind::kTemplate) {
+    auto dummy = dummy_listener();
+    if (!dummy.ok())
+      return {-1, sys::ExecStage::kFds, dummy.error().code};
+    listener = std::move(dummy.value());
+    exec.fds = {{listener.get(), 0},
+                {fds[1].get(), 1},
+                {fds[2].get(), 2},
+                {fds[0].get(), ipc::kTemplateControlFd},
+                {plan.library.get(), ipc::kTemplateLibraryFd}};
+    prepare_template(plan, dispatcher, exec.environment);
+  } else {
+    exec.fds = {{fds[0].get(), 0}, {fds[1].get(), 1}, {fds[2].get(), 2}};
+    exec.chroot = plan.chroot;
+    exec.directory = plan.chdir;
+  }
+  return sys::child_exec(exec);
+}
+
+// Without root this fails; the start of php-cgi then says that the limit cannot be had.
+void raise_hard_limit(__rlimit_resource_t which, const std::optional<std::uint64_t> &wanted) {
+  rlimit limit{};
+  if (!wanted || ::getrlimit(which, &limit) != 0 || limit.rlim_max >= *wanted)
+    return;
+  limit.rlim_max = *wanted;
+  (void)::setrlimit(which, &limit);
+}
+
+Status drop(const SpawnerPlan &plan) {
+  raise_hard_limit(RLIMIT_NOFILE, plan.limit_files);
+  raise_hard_limit(RLIMIT_CORE, plan.limit_core);
+  if (plan.priority && ::setpriority(PRIO_PROCESS, 0, *plan.priority) != 0)
+    return Error{std::string("cannot set process.priority: ") + strerror(errno), errno};
+  if (!plan.user)
+    return success();
+  return sys::become(*plan.user, plan.chroot.empty() ? sys::Keep::kNothing : sys::Keep::kChroot);
+}
+
+[[noreturn]] void run_spawner(const SpawnerPlan &plan, pid_t dispatcher, int control) {
+  sys::set_title("tqfpm: spawner " + plan.pool);
+  if (auto status = drop(plan); !status.ok()) {
+    sys::log().error("[pool {}] spawner: {}", plan.pool, status.error().message);
+    ::_exit(1);
+  }
+  (void)::prctl(PR_SET_PDEATHSIG, SIGKILL); // after the change of user, which clears it
+  if (::getppid() != dispatcher)
+    ::_exit(0);
+  while (true) {
+    ipc::SpawnerRequest request{};
+    const sys::Packet packet = sys::receive_packet(control, &request, sizeof request);
+    if (packet.length == 0)
+      ::_exit(0);
+    if (packet.length != static_cast<ssize_t>(sizeof request) || packet.truncated || packet.fds.size() != 3) {
+      sys::log().error("[pool {}] spawner: bad request ({} bytes, {} descriptors)", plan.pool, packet.length,
+                       packet.fds.size());
+      ::_exit(1);
+    }
+    const sys::ExecResult result = start_php(plan, dispatcher, request.kind, packet.fds);
+    const ipc::SpawnerReply reply{request.id, result.pid, static_cast<std::int32_t>(result.stage), result.error};
+    if (!sys::send_packet(control, &reply, sizeof reply, {}))
+      ::_exit(0);
+  }
+}
+
+} // namespace
+
+Result<SpawnerProcess> fork_spawner(const SpawnerPlan &plan) {
+  auto pair = sys::packet_pair();
+  if (!pair.ok())
+    return pair.error();
+  const pid_t dispatcher = ::getpid();
+  // In the child no signal may reach a handler of the dispatcher's: there is none yet, defaults are right.
+  const pid_t pid = ::fork();
+  if (pid < 0)
+    return Error{std::string("cannot fork the spawner: ") + strerror(errno), errno};
+  if (pid == 0) {
+    const sys::Fd control(pair.value().theirs.release());
+    pair.value().ours.reset();
+    // What the dispatcher holds is not the spawner's business.
+    for (int fd = ipc::kControlFd; fd <= ipc::kStatusListenFd; ++fd) {
+      if (fd != ipc::kErrorLogFd && fd != control.get())
+        ::close(fd);
+    }
+    run_spawner(plan, dispatcher, control.get());
+  }
+  return SpawnerProcess{pid, std::move(pair.value().ours)};
+}
+
+SpawnerLink::SpawnerLink(sys::EventLoop &loop, sys::Fd control, OnReply on_reply, OnClosed on_closed)
+    : control_(std::move(control)), on_reply_(std::move(on_reply)), on_closed_(std::move(on_closed)),
+      watch_(loop, control_.get(), [this](unsigned) { readable(); }) {
+  watch_.set(sys::kReadable);
+}
+
+bool SpawnerLink::send(ipc::SpawnKind kind, std::uint32_t id, std::span<const int> fds) {
+  const ipc::SpawnerRequest request{kind, id};
+  return sys::send_packet(control_.get(), &request, sizeof request, fds);
+}
+
+void SpawnerLink::readable() {
+  while (true) {
+    ipc::SpawnerReply reply{};
+    const sys::Packet packet = sys::receive_packet(control_.get(), &reply, sizeof reply);
+    if (packet.length < 0 && errno == EAGAIN)
+      return;
+    if (packet.length != static_cast<ssize_t>(sizeof reply)) {
+      watch_.set(0);
+      on_closed_();
+      return;
+    }
+    on_reply_(reply);
+  }
+}
+
+} // namespace tqfpm::dispatcher

@@ -1,0 +1,56 @@
+// The spawner: a process of the pool's user that starts php-cgi. The dispatcher forks it while it is still root;
+// afterwards neither has root, and templates can still be started at any time.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "base/result.h"
+#include "dispatcher/php_command.h"
+#include "ipc/control.h"
+#include "sys/event_loop.h"
+#include "sys/fd.h"
+
+namespace tqfpm::dispatcher {
+
+struct SpawnerPlan {
+  PhpCommand command;
+  sys::Fd library;                   // libtqfpm-template.so; none: php.spawn = exec
+  std::optional<sys::Identity> user; // to become; none when not root
+  std::string pool;
+  std::string chroot;
+  std::string chdir;
+  std::optional<std::uint64_t> limit_files;
+  std::optional<std::uint64_t> limit_core;
+  std::optional<int> priority; // process.priority, set while root
+};
+
+// Forks the spawner. Call it before the event loop exists and before privileges are dropped. Returns our end of its
+// control socket (non-blocking).
+struct SpawnerProcess {
+  pid_t pid = -1;
+  sys::Fd control;
+};
+Result<SpawnerProcess> fork_spawner(const SpawnerPlan &plan);
+
+// The dispatcher's side of the control socket.
+class SpawnerLink {
+public:
+  using OnReply = std::function<void(const ipc::SpawnerReply &)>;
+  using OnClosed = std::function<void()>;
+  SpawnerLink(sys::EventLoop &loop, sys::Fd control, OnReply on_reply, OnClosed on_closed);
+  // False: the spawner has gone or is behind by too much.
+  bool send(ipc::SpawnKind kind, std::uint32_t id, std::span<const int> fds);
+
+private:
+  void readable();
+  sys::Fd control_;
+  OnReply on_reply_;
+  OnClosed on_closed_;
+  sys::IoWatch watch_;
+};
+
+} // namespace tqfpm::dispatcher
