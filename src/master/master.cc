@@ -1,0 +1,282 @@
+#include "master/master.h"
+
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+
+#include "sys/log.h"
+#include "sys/paths.h"
+#include "sys/sd.h"
+#include "sys/socket.h"
+
+namespace tqfpm::master {
+
+namespace {
+constexpr Duration kFastStopPatience = seconds(5);
+}
+
+Master::Master(const Options &options, std::vector<std::string> command, config::Config config, Inheritance inheritance)
+    : options_(options), command_(std::move(command)), config_(std::move(config)), inheritance_(std::move(inheritance)),
+      stop_timer_(loop_, [this] { stop_overdue(); }), status_timer_(loop_, [this] { tell_status(); }) {}
+
+Master::~Master() = default;
+
+// --- startup --------------------------------------------------------------------------------------------------------
+
+Status Master::start() {
+  const auto on_signal = [this](int number, std::function<void()> action) {
+    signals_.push_back(std::make_unique<sys::SignalWatch>(loop_, number, std::move(action)));
+  };
+  on_signal(SIGCHLD, [this] { reap(); });
+  on_signal(SIGTERM, [this] { stop(Stop::kFast); });
+  on_signal(SIGINT, [this] { stop(Stop::kFast); });
+  on_signal(SIGQUIT, [this] { stop(Stop::kGraceful); });
+  on_signal(SIGUSR1, [this] { reopen_logs(); });
+  on_signal(SIGUSR2, [this] { reload(); });
+  on_signal(SIGHUP, [this] { reload(); });
+  ::signal(SIGPIPE, SIG_IGN);
+  sigset_t none;
+  ::sigemptyset(&none);
+  (void)::sigprocmask(SIG_SETMASK, &none, nullptr); // a reload leaves them blocked until here
+  loop_.before_wait([this] { forget_ended(); });
+  auto null = sys::Fd(::open("/dev/null", O_RDWR | O_CLOEXEC));
+  if (!null.valid())
+    return Error{std::string("cannot open /dev/null: ") + strerror(errno), errno};
+  null_ = std::move(null);
+  if (auto status = open_pid_file(); !status.ok())
+    return status;
+  return open_pools();
+}
+
+// At a reload nothing that goes wrong here ends what already serves: it is said, and the rest goes on.
+Status Master::open_pid_file() {
+  if (config_.global.pid.empty())
+    return success();
+  if (inheritance_.reloaded)
+    pid_file_.adopt(config_.global.pid);
+  auto status = pid_file_.write(config_.global.pid);
+  if (status.ok() || !inheritance_.reloaded)
+    return status;
+  sys::log().error("{}", status.error().message);
+  return success();
+}
+
+Status Master::open_pools() {
+  for (const config::PoolConfig &each : config_.pools) {
+    auto pool = std::make_unique<Pool>();
+    pool->name = each.name;
+    pool->config = each;
+    auto status = open_pool(*pool);
+    if (!status.ok() && !inheritance_.reloaded)
+      return status;
+    if (!status.ok())
+      sys::log().error("{}; this pool is not started", status.error().message);
+    else
+      pools_.push_back(std::move(pool));
+  }
+  for (const auto &pool : pools_) {
+    auto status = adopt(*pool);
+    if (!status.ok() && !inheritance_.reloaded)
+      return status;
+    if (!status.ok()) {
+      sys::log().error("{}", status.error().message);
+      start_again_.push_back(pool.get());
+    }
+  }
+  return success();
+}
+
+Status Master::open_pool(Pool &pool) {
+  auto listener = open_listener(pool.config, inheritance_.sockets);
+  if (!listener.ok())
+    return Error{"[pool " + pool.name + "] " + listener.error().message, listener.error().code};
+  pool.listener = std::move(listener.value());
+  for (Inheritance::Board &board : inheritance_.scoreboards) {
+    if (board.pool == pool.name && board.fd.valid())
+      pool.scoreboard_fd = std::move(board.fd);
+  }
+  if (!pool.scoreboard_fd.valid()) {
+    auto fd = sys::memory_file("tqfpm-scoreboard", sizeof(status::Scoreboard));
+    if (!fd.ok())
+      return fd.error();
+    pool.scoreboard_fd = std::move(fd.value());
+  }
+  auto mapping = sys::Mapping::map(pool.scoreboard_fd.get(), sizeof(status::Scoreboard));
+  if (!mapping.ok()) // of another version of tqfpm: counters begin anew
+    return mapping.error();
+  pool.scoreboard = std::make_unique<sys::Mapping>(std::move(mapping.value()));
+  return success();
+}
+
+// Takes up the generations that the image before has left, and starts the new one beside them.
+Status Master::adopt(Pool &pool) {
+  for (Inheritance::Member &member : inheritance_.generations) {
+    if (member.pool != pool.name || !member.control.valid())
+      continue;
+    add_generation(pool, member.pid, member.number, std::move(member.control)).phase = member.phase;
+  }
+  const bool serves = std::any_of(pool.generations.begin(), pool.generations.end(),
+                                  [](const auto &each) { return each->phase == Phase::kServing; });
+  return inheritance_.refused && serves ? success() : start_generation(pool);
+}
+
+void Master::ready() {
+  started_ = true;
+  sys::log().notice("fpm is running, pid {}", ::getpid());
+  sys::log().notice("ready to handle connections");
+  sys::log().set_echo(std::nullopt);
+  sys::sd_tell(fmt::format("READY=1\nMAINPID={}\nSTATUS=Ready to handle connections", ::getpid()));
+  if (readiness_.valid()) {
+    const char ok = 0;
+    (void)!::write(readiness_.get(), &ok, 1);
+    readiness_.reset();
+    leave_terminal_();
+  }
+  tell_status();
+}
+
+void Master::give_up(const std::string &why) {
+  if (exit_code_ != 0)
+    return;
+  sys::log().error("{}", why);
+  sys::log().error("FPM initialization failed");
+  exit_code_ = 78;
+  stop(Stop::kFast);
+}
+
+int Master::run() {
+  sys::set_title("tqfpm: master process (" + options_.config_path + ")");
+  if (auto status = start(); !status.ok())
+    give_up(status.error().message);
+  else {
+    drop_unclaimed();
+    check_ready();
+  }
+  if (any_left())
+    loop_.run();
+  if (exit_code_ == 0)
+    sys::log().notice("exiting, bye-bye!");
+  for (const auto &pool : pools_) {
+    if (pool->config.listen.kind == config::Address::Kind::kUnix && pool->listener.valid())
+      ::unlink(pool->config.listen.path.c_str());
+  }
+  return exit_code_;
+}
+
+// --- stopping -------------------------------------------------------------------------------------------------------
+
+void Master::stop(Stop how) {
+  if (stop_ == how || stop_ == Stop::kFast)
+    return;
+  stop_ = how;
+  sys::sd_tell("STOPPING=1");
+  if (exit_code_ == 0)
+    sys::log().notice("{}", how == Stop::kFast ? "Terminating ..." : "Finishing ...");
+  for (const auto &[pool, generation] : all()) {
+    if (how == Stop::kFast)
+      (void)generation->tell(ipc::MasterMessage::kStop, 0, -1);
+    else if (generation->phase != Phase::kDraining)
+      drain(*pool, *generation, nullptr);
+  }
+  if (how == Stop::kFast)
+    stop_timer_.at(Clock::now() + kFastStopPatience);
+  for (const auto &pool : pools_)
+    pool->restart.reset();
+  if (!any_left())
+    finish();
+}
+
+void Master::stop_overdue() {
+  for (const auto &[pool, generation] : all()) {
+    sys::log().warning("[pool {}] dispatcher {} does not end, killing it", pool->name, generation->pid);
+    (void)::kill(generation->pid, SIGKILL);
+  }
+  stop_timer_.at(Clock::now() + kFastStopPatience);
+}
+
+void Master::finish() {
+  loop_.stop();
+}
+
+// --- signals --------------------------------------------------------------------------------------------------------
+
+void Master::reload() {
+  if (stop_ != Stop::kNo)
+    return;
+  sys::log().notice("Reloading in progress ...");
+  sys::sd_tell("RELOADING=1\nMONOTONIC_USEC=" + sys::sd_monotonic_usec());
+  Status valid = validate_with_new_binary(command_);
+  if (valid.ok()) {
+    pid_file_.forget();
+    valid = reexec(command_, config_, pools_);
+    pid_file_.adopt(config_.global.pid);
+  }
+  sys::log().error("the reload is refused and everything goes on as it was: {}", valid.error().message);
+  sys::sd_tell("READY=1\nSTATUS=Reload refused, see the log");
+}
+
+void Master::reopen_logs() {
+  const bool own_file = !options_.force_stderr && !config_.global.error_log.empty();
+  if (own_file) {
+    auto fd = sys::open_log(config_.global.error_log);
+    if (fd.ok()) {
+      sys::log().take(std::move(fd.value()));
+      sys::log().notice("error log file re-opened");
+    } else {
+      sys::log().error("{}; the old one stays open", fd.error().message);
+    }
+  }
+  for (const auto &[pool, generation] : all()) {
+    ipc::MasterRequest request{ipc::MasterMessage::kReopen, 0, 0};
+    std::vector<int> fds;
+    if (own_file) {
+      request.mask |= 1;
+      fds.push_back(sys::log().fd());
+    }
+    sys::Fd access;
+    if (!pool->config.access_log.empty()) {
+      auto fd = sys::open_log(pool->config.access_log);
+      if (fd.ok()) {
+        access = std::move(fd.value());
+        request.mask |= 2;
+        fds.push_back(access.get());
+        sys::log().notice("access log file re-opened");
+      } else {
+        sys::log().error("[pool {}] {}; the old one stays open", pool->name, fd.error().message);
+      }
+    }
+    if (!sys::send_packet(generation->control.get(), &request, sizeof request, fds))
+      sys::log().warning("[pool {}] dispatcher {} was not told to reopen its logs: {}", pool->name, generation->pid,
+                         strerror(errno));
+  }
+}
+
+void Master::tell_status() {
+  std::uint64_t busy = 0;
+  std::uint64_t idle = 0;
+  std::uint64_t requests = 0;
+  std::uint64_t slow = 0;
+  for (const auto &pool : pools_) {
+    if (pool->scoreboard == nullptr) // a pool that finishes
+      continue;
+    const auto *board = static_cast<const status::Scoreboard *>(pool->scoreboard->data());
+    busy += board->get(status::Metric::busy_workers);
+    idle += board->get(status::Metric::idle_workers);
+    requests += board->get(status::Metric::requests);
+    slow += board->get(status::Metric::slow_requests);
+  }
+  const auto interval = config_.global.systemd_interval;
+  if (interval <= Duration::zero())
+    return;
+  const double rate = static_cast<double>(requests - last_requests_) / std::chrono::duration<double>(interval).count();
+  last_requests_ = requests;
+  sys::sd_tell(fmt::format("STATUS=Processes active: {}, idle: {}, Requests: {}, slow: {}, Traffic: {:.3g}req/sec",
+                           busy, idle, requests, slow, rate));
+  status_timer_.at(Clock::now() + interval);
+}
+
+} // namespace tqfpm::master

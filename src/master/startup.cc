@@ -1,0 +1,214 @@
+#include "master/startup.h"
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <cstring>
+
+#include "status/access_format.h"
+#include "sys/files.h"
+#include "sys/log.h"
+#include "sys/paths.h"
+#include "sys/privileges.h"
+#include "sys/process.h"
+
+namespace tqfpm::master {
+
+namespace {
+
+class ConfigFiles : public config::FileSource {
+public:
+  Result<std::string> read(const std::string &path) override { return sys::read_file(path); }
+  Result<std::vector<std::string>> glob(const std::string &pattern) override { return sys::glob_files(pattern); }
+};
+
+void check_accounts(const config::PoolConfig &pool, config::LoadResult &result) {
+  const auto need_user = [&](const char *directive, const std::string &name) {
+    if (!name.empty() && !sys::find_user(name))
+      result.say(config::Severity::kError, pool, directive,
+                 "cannot get uid for user '" + name + "': there is no such user");
+  };
+  const auto need_group = [&](const char *directive, const std::string &name) {
+    if (!name.empty() && !sys::find_group(name))
+      result.say(config::Severity::kError, pool, directive,
+                 "cannot get gid for group '" + name + "': there is no such group");
+  };
+  need_user("listen.owner", pool.listen_owner);
+  need_group("listen.group", pool.listen_group);
+  for (const std::string &name : pool.listen_acl_users)
+    need_user("listen.acl_users", name);
+  for (const std::string &name : pool.listen_acl_groups)
+    need_group("listen.acl_groups", name);
+  if (sys::is_root()) {
+    need_user("user", pool.user);
+    need_group("group", pool.group);
+  }
+}
+
+// What depends on who starts tqfpm.
+void check_rights(const config::PoolConfig &pool, const Options &options, config::LoadResult &result) {
+  using config::Severity;
+  if (!sys::is_root()) {
+    if (!pool.user.empty())
+      result.say(Severity::kNotice, pool, "user", "'user' directive is ignored when FPM is not running as root");
+    if (!pool.group.empty())
+      result.say(Severity::kNotice, pool, "group", "'group' directive is ignored when FPM is not running as root");
+    if (!pool.chroot.empty())
+      result.say(Severity::kError, pool, "chroot", "chroot needs root; start tqfpm as root or remove it");
+    return;
+  }
+  const auto uid = sys::find_user(pool.user);
+  if (pool.user.empty())
+    result.say(Severity::kError, pool, "user", "user has not been defined; set user = to the account that PHP runs as");
+  else if (uid && *uid == 0 && !options.allow_root)
+    result.say(Severity::kError, pool, "user",
+               "please specify user and group other than root, or start with --allow-to-run-as-root");
+}
+
+void check_php(config::PoolConfig &pool, const std::string &config_path, config::LoadResult &result) {
+  const char *directive = pool.php_binary.empty() ? "php.version" : "php.binary";
+  auto binary = find_php(pool, config_path);
+  if (!binary.ok()) {
+    result.say(config::Severity::kError, pool, directive, binary.error().message);
+    return;
+  }
+  pool.php_binary = binary.value();
+  const auto version = php_version(pool.php_binary);
+  if (!version.ok())
+    result.say(config::Severity::kError, pool, directive, version.error().message);
+}
+
+} // namespace
+
+Result<sys::Output> run_php(const std::string &binary, const std::vector<std::string> &arguments) {
+  std::vector<std::string> all = {binary};
+  all.insert(all.end(), arguments.begin(), arguments.end());
+  return sys::run_program(binary, all, seconds(30),
+                          {"SERVER_SOFTWARE", "SERVER_NAME", "GATEWAY_INTERFACE", "REQUEST_METHOD"});
+}
+
+Result<std::string> php_version(const std::string &binary) {
+  static std::map<std::string, std::string> known;
+  if (const auto found = known.find(binary); found != known.end())
+    return found->second;
+  const auto output = run_php(binary, {"-n", "-v"});
+  if (!output.ok())
+    return Error{"php.binary: " + output.error().message};
+  const std::string &text = output.value().text;
+  if (!WIFEXITED(output.value().status) || WEXITSTATUS(output.value().status) != 0 || !text.starts_with("PHP ") ||
+      text.find("(cgi-fcgi)") == std::string::npos)
+    return Error{"php.binary: " + binary + " is no php-cgi: its -v says '" + text.substr(0, text.find('\n')) +
+                 "'; name a php-cgi binary (Debian: package php-cgi)"};
+  known[binary] = text;
+  return text;
+}
+
+Result<std::string> find_php(const config::PoolConfig &pool, const std::string &config_path) {
+  if (!pool.php_binary.empty()) {
+    if (sys::is_executable(pool.php_binary))
+      return pool.php_binary;
+    return Error{"php.binary: " + pool.php_binary + " is not there or cannot be executed"};
+  }
+  if (!pool.php_version.empty()) {
+    const std::string name = "php-cgi" + pool.php_version;
+    if (auto found = sys::find_program(name))
+      return *found;
+    return Error{"php.version: there is no " + name + " in PATH; install it (Debian: package php" + pool.php_version +
+                 "-cgi) or set php.binary"};
+  }
+  const std::string guessed = config::php_from_path(config_path);
+  if (!guessed.empty()) {
+    if (auto found = sys::find_program("php-cgi" + guessed))
+      return *found;
+  }
+  if (auto found = sys::find_program("php-cgi"))
+    return *found;
+  return Error{"php-cgi was not found in PATH; install it (Debian: package php-cgi) or set php.binary"};
+}
+
+config::LoadResult load_configuration(const Options &options) {
+  ConfigFiles files;
+  config::LoadRequest request;
+  request.path = options.config_path;
+  request.prefix = options.prefix;
+  request.default_prefix = sys::default_prefix();
+  request.default_error_log = sys::kDefaultErrorLog;
+  request.environment = [](const std::string &name) -> std::optional<std::string> {
+    const char *value = std::getenv(name.c_str());
+    return value != nullptr ? std::optional<std::string>(value) : std::nullopt;
+  };
+  config::LoadResult result = config::load(request, files);
+  for (config::PoolConfig &pool : result.config.pools) {
+    check_accounts(pool, result);
+    check_rights(pool, options, result);
+    check_php(pool, request.path, result);
+    auto format = status::AccessFormat::compile(pool.access_format);
+    if (!format.ok())
+      result.say(config::Severity::kError, pool, "access.format", format.error().message);
+  }
+  if (!options.pid_file.empty())
+    result.config.global.pid = options.pid_file;
+  return result;
+}
+
+sys::ListenSpec listen_spec(const config::PoolConfig &pool) {
+  sys::ListenSpec spec;
+  spec.is_unix = pool.listen.kind == config::Address::Kind::kUnix;
+  spec.text = pool.listen.text;
+  spec.path = pool.listen.path;
+  spec.host = pool.listen.host;
+  spec.port = pool.listen.port;
+  spec.backlog = static_cast<int>(pool.listen_backlog);
+  spec.mode = static_cast<mode_t>(pool.listen_mode);
+  spec.uid = static_cast<uid_t>(-1);
+  spec.gid = static_cast<gid_t>(-1);
+  if (const auto uid = sys::find_user(pool.listen_owner); uid && !pool.listen_owner.empty())
+    spec.uid = *uid;
+  if (const auto gid = sys::find_group(pool.listen_group); gid && !pool.listen_group.empty())
+    spec.gid = *gid;
+  spec.set_owner = spec.uid != static_cast<uid_t>(-1) || spec.gid != static_cast<gid_t>(-1);
+  for (const std::string &name : pool.listen_acl_users) {
+    if (const auto uid = sys::find_user(name))
+      spec.acl_users.emplace_back(*uid, name);
+  }
+  for (const std::string &name : pool.listen_acl_groups) {
+    if (const auto gid = sys::find_group(name))
+      spec.acl_groups.emplace_back(*gid, name);
+  }
+  return spec;
+}
+
+namespace {
+
+// Does an inherited socket's address mean the one that is asked for? A port alone may be bound to :: or 0.0.0.0.
+bool same_address(const sys::ListenSpec &spec, const std::string &bound) {
+  if (spec.is_unix)
+    return bound == spec.path;
+  const std::string port = ":" + std::to_string(spec.port);
+  if (spec.host.empty())
+    return bound == "[::]" + port || bound == "0.0.0.0" + port;
+  return bound == spec.host + port || bound == "[" + spec.host + "]" + port || bound == spec.text;
+}
+
+} // namespace
+
+Result<sys::Fd> open_listener(const config::PoolConfig &pool, std::vector<InheritedSocket> &inherited) {
+  const sys::ListenSpec spec = listen_spec(pool);
+  for (InheritedSocket &each : inherited) {
+    if (each.fd.valid() && (each.address == spec.text || same_address(spec, each.address))) {
+      sys::log().notice("using inherited socket fd={}, \"{}\"", each.fd.get(), spec.text);
+      if (auto status = sys::set_nonblocking(each.fd.get(), true); !status.ok())
+        return status.error();
+      return std::move(each.fd);
+    }
+  }
+  auto listener = sys::listen_on(spec);
+  if (!listener.ok())
+    return listener.error();
+  for (const std::string &notice : listener.value().notices)
+    sys::log().notice("[pool {}] {}", pool.name, notice);
+  return std::move(listener.value().fd);
+}
+
+} // namespace tqfpm::master

@@ -1,0 +1,39 @@
+// From files to something that can run: configuration, users, php-cgi binaries, listening sockets.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "config/load.h"
+#include "master/options.h"
+#include "sys/fd.h"
+#include "sys/process.h"
+#include "sys/socket.h"
+
+namespace tqfpm::master {
+
+// Loads and checks everything that can be checked without changing anything: what -t does. Messages of
+// the system's side (users, php-cgi) are added to those of the files; php.binary of each pool is filled in.
+config::LoadResult load_configuration(const Options &options);
+
+// The listening sockets that were there before: from a reload or from systemd.
+struct InheritedSocket {
+  std::string address; // as sys::bound_address() says
+  sys::Fd fd;
+};
+
+// Where a pool's listen address is bound, or will be.
+sys::ListenSpec listen_spec(const config::PoolConfig &pool);
+// Takes the pool's socket from `inherited`, or opens it. Notices are logged.
+Result<sys::Fd> open_listener(const config::PoolConfig &pool, std::vector<InheritedSocket> &inherited);
+
+// Runs a php-cgi for what it prints. In the environment of a CGI program it would serve a request instead of reading
+// its arguments: those variables are kept from it.
+Result<sys::Output> run_php(const std::string &binary, const std::vector<std::string> &arguments);
+// "PHP 8.2.36 (cgi-fcgi) ..." of a php-cgi, all lines of -v.
+Result<std::string> php_version(const std::string &binary);
+// php.binary, or what php.version, the path of the configuration file and PATH lead to.
+Result<std::string> find_php(const config::PoolConfig &pool, const std::string &config_path);
+
+} // namespace tqfpm::master
