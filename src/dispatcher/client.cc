@@ -123,6 +123,13 @@ void Client::at_end_of_file() {
     close();
 }
 
+bool Client::gone() const {
+  // A Unix socket tells the end of the peer from the end of its sending half.
+  const short end = peer_.empty() ? POLLHUP : POLLRDHUP;
+  pollfd state{fd_.get(), end, 0};
+  return !open() || (::poll(&state, 1, 0) > 0 && (state.revents & (end | POLLHUP | POLLERR)) != 0);
+}
+
 Request *Client::find(std::uint16_t id) {
   for (const auto &each : requests_) {
     if (each->id == id && each->state != RequestState::kAnswered)

@@ -63,6 +63,8 @@ public:
   void read();
   // Response records of a request, whole ones, ids set. Bytes that cannot be sent now are kept.
   void send(std::string_view records);
+  // Has the peer gone? For a connection that is not read at the moment.
+  [[nodiscard]] bool gone() const;
   [[nodiscard]] bool congested() const { return out_.size() - out_sent_ >= settings_.response_buffer; }
   // Ends a request: with `end_record` appends END_REQUEST. The request is destroyed.
   void finish(Request &request, bool end_record);

@@ -70,7 +70,8 @@ double age_of(const Backend &backend) {
   return std::chrono::duration<double>(Clock::now() - backend.spawned()).count();
 }
 
-// "exited with code 3" or "exited on signal 11 (SIGSEGV - core dumped)", php-fpm's words.
+} // namespace
+
 std::string end_text(int status) {
   if (WIFSIGNALED(status)) {
     const int number = WTERMSIG(status);
@@ -80,8 +81,6 @@ std::string end_text(int status) {
   }
   return fmt::format("exited with code {}", WEXITSTATUS(status));
 }
-
-} // namespace
 
 Crew::Crew(sys::EventLoop &loop, CrewOwner &owner, const config::PoolConfig &pool, CrewSettings settings,
            SpawnerProcess spawner, status::Scoreboard &scoreboard)
@@ -368,6 +367,8 @@ void Crew::reap() {
       template_failed(end_text(status));
     else if (pid == spawner_.pid)
       spawner_ended(end_text(status));
+    else if (template_asked_ || !execs_.empty())
+      early_ends_[pid] = status;
     // Others are what scripts have left behind, and former templates: nothing to do but reap them.
   }
 }

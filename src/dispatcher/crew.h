@@ -20,6 +20,9 @@
 
 namespace tqfpm::dispatcher {
 
+// A wait status: "exited with code 3" or "exited on signal 11 (SIGSEGV - core dumped)", php-fpm's words.
+std::string end_text(int status);
+
 // What the crew tells the dispatcher. None of these may destroy the crew.
 class CrewOwner {
 public:
@@ -96,6 +99,9 @@ private:
   Status start_execed(Backend &backend, int out, int err);
   void start_failed(Backend &backend, const std::string &why);
   void spawner_replied(const ipc::SpawnerReply &reply);
+  void template_answered(const ipc::SpawnerReply &reply, const std::string &why);
+  void worker_answered(const ipc::SpawnerReply &reply, const std::string &why);
+  std::optional<int> take_early_end(int pid);
   void spawner_ended(const std::string &how);
   void channel_readable(pool::WorkerId id);
   void worker_said(Backend &backend, const ipc::WorkerReport &report);
@@ -131,6 +137,8 @@ private:
   std::vector<std::unique_ptr<Backend>> retired_;  // ended, destroyed when no callback of theirs can run
   std::unordered_map<int, pool::WorkerId> by_pid_;
   std::unordered_map<std::uint32_t, pool::WorkerId> execs_; // spawner requests in progress
+  bool template_asked_ = false;                             // one of them is for a template
+  std::unordered_map<int, int> early_ends_; // of processes whose pid the spawner has perhaps not told yet: status
   std::unique_ptr<Template> template_;
   std::unique_ptr<Template> old_template_; // the one before, until the loop turns
   SpawnerProcess spawner_;

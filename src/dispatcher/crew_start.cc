@@ -116,6 +116,8 @@ void Crew::start_template() {
   template_timer_.at(Clock::now() + kLoadPatience);
   if (!link_->send(ipc::SpawnKind::kTemplate, kTemplateRequest, fds))
     template_failed(std::string("the spawner does not take orders: ") + strerror(errno));
+  else
+    template_asked_ = true;
 }
 
 void Crew::template_readable() {
@@ -198,13 +200,37 @@ void Crew::spawner_replied(const ipc::SpawnerReply &reply) {
                               ? ""
                               : fmt::format("{} {}: {}", sys::stage_text(static_cast<sys::ExecStage>(reply.stage)),
                                             pool_.php_binary, strerror(reply.errno_));
-  if (reply.id == kTemplateRequest) {
-    if (template_ != nullptr && reply.pid > 0)
-      template_->pid = reply.pid;
-    else if (template_ != nullptr)
-      template_failed(why);
+  if (reply.id == kTemplateRequest)
+    template_answered(reply, why);
+  else
+    worker_answered(reply, why);
+  if (!template_asked_ && execs_.empty())
+    early_ends_.clear();
+}
+
+std::optional<int> Crew::take_early_end(int pid) {
+  const auto found = early_ends_.find(pid);
+  if (found == early_ends_.end())
+    return std::nullopt;
+  const int status = found->second;
+  early_ends_.erase(found);
+  return status;
+}
+
+void Crew::template_answered(const ipc::SpawnerReply &reply, const std::string &why) {
+  template_asked_ = false;
+  if (template_ == nullptr)
+    return;
+  if (reply.pid <= 0) {
+    template_failed(why);
     return;
   }
+  template_->pid = reply.pid;
+  if (const auto status = take_early_end(reply.pid))
+    template_failed(end_text(*status));
+}
+
+void Crew::worker_answered(const ipc::SpawnerReply &reply, const std::string &why) {
   const auto found = execs_.find(reply.id);
   if (found == execs_.end())
     return;
@@ -221,12 +247,18 @@ void Crew::spawner_replied(const ipc::SpawnerReply &reply) {
   }
   backend->pid = reply.pid;
   by_pid_[reply.pid] = id;
-  probe(*backend);
+  if (const auto status = take_early_end(reply.pid))
+    worker_ended(*backend, *status);
+  else
+    probe(*backend);
 }
 
 void Crew::spawner_ended(const std::string &how) {
   sys::log().warning("[pool {}] the spawner {}", pool_.name, how);
   spawner_.pid = -1;
+  execs_.clear(); // their workers count as not started in time
+  template_asked_ = false;
+  early_ends_.clear();
   if (!ready_)
     owner_.crew_failed("the spawner " + how + "; see the messages above");
   else if (!draining_)

@@ -87,7 +87,10 @@ void Dispatcher::schedule() {
     const auto key = queue_.pop();
     Request &request = *by_key_.at(*key);
     by_key_.erase(*key);
-    if (!start(request, *idle))
+    // With its body held back the connection is not read: nothing else would tell that the client has gone.
+    if (!request.body_complete && request.client->gone())
+      request.client->close();
+    else if (!start(request, *idle))
       request_ready(request);
   }
   crew_.decide(queue_.length(), draining_);
@@ -207,7 +210,7 @@ status::PoolState Dispatcher::state(bool with_workers) {
   state.queue_size = queue_.max_length();
   state.idle = table.count(pool::WorkerState::kIdle);
   state.active = table.count(pool::WorkerState::kBusy) + table.count(pool::WorkerState::kAborting);
-  state.total = table.total();
+  state.total = state.idle + state.active; // ones that start or end are neither
   state.max_active = board().get(Metric::max_busy_workers);
   state.max_children_reached = board().get(Metric::max_children_reached);
   state.slow_requests = board().get(Metric::slow_requests);

@@ -37,7 +37,8 @@ std::string write_state(int config, const std::vector<std::unique_ptr<Pool>> &po
   for (const auto &pool : pools) {
     if (pool->listener.valid()) {
       keep(pool->listener.get());
-      state += fmt::format("socket\t{}\t{}\n", pool->listener.get(), pool->config.listen.text);
+      state += fmt::format("{}\t{}\t{}\n", pool->listener_given ? "given" : "socket", pool->listener.get(),
+                           pool->config.listen.text);
     }
     if (pool->scoreboard_fd.valid()) {
       keep(pool->scoreboard_fd.get());
@@ -83,8 +84,8 @@ void read_line(const std::string &line, Inheritance &inheritance) {
   words.get();
   std::string text;
   std::getline(words, text);
-  if (kind == "socket")
-    inheritance.sockets.push_back({text, sys::Fd(fd)});
+  if (kind == "socket" || kind == "given")
+    inheritance.sockets.push_back({text, sys::Fd(fd), kind == "given"});
   else if (kind == "board")
     inheritance.scoreboards.push_back({text, sys::Fd(fd)});
   else if (kind == "config") {
@@ -150,7 +151,7 @@ Inheritance take_inheritance() {
   }
   for (sys::Fd &fd : sys::sd_sockets()) {
     std::string address = sys::bound_address(fd.get());
-    inheritance.sockets.push_back({std::move(address), std::move(fd)});
+    inheritance.sockets.push_back({std::move(address), std::move(fd), true});
   }
   return inheritance;
 }

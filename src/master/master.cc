@@ -94,7 +94,8 @@ Status Master::open_pool(Pool &pool) {
   auto listener = open_listener(pool.config, inheritance_.sockets);
   if (!listener.ok())
     return Error{"[pool " + pool.name + "] " + listener.error().message, listener.error().code};
-  pool.listener = std::move(listener.value());
+  pool.listener = std::move(listener.value().fd);
+  pool.listener_given = listener.value().given;
   for (Inheritance::Board &board : inheritance_.scoreboards) {
     if (board.pool == pool.name && board.fd.valid())
       pool.scoreboard_fd = std::move(board.fd);
@@ -161,7 +162,7 @@ int Master::run() {
   if (exit_code_ == 0)
     sys::log().notice("exiting, bye-bye!");
   for (const auto &pool : pools_) {
-    if (pool->config.listen.kind == config::Address::Kind::kUnix && pool->listener.valid())
+    if (pool->config.listen.kind == config::Address::Kind::kUnix && pool->listener.valid() && !pool->listener_given)
       ::unlink(pool->config.listen.path.c_str());
   }
   return exit_code_;

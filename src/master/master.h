@@ -25,6 +25,7 @@ struct Pool {
   std::string name;
   config::PoolConfig config;
   sys::Fd listener;
+  bool listener_given = false; // by systemd: its file is not ours to remove
   sys::Fd scoreboard_fd;
   std::unique_ptr<sys::Mapping> scoreboard;
   std::vector<std::unique_ptr<Generation>> generations; // oldest first

@@ -193,14 +193,14 @@ bool same_address(const sys::ListenSpec &spec, const std::string &bound) {
 
 } // namespace
 
-Result<sys::Fd> open_listener(const config::PoolConfig &pool, std::vector<InheritedSocket> &inherited) {
+Result<Listener> open_listener(const config::PoolConfig &pool, std::vector<InheritedSocket> &inherited) {
   const sys::ListenSpec spec = listen_spec(pool);
   for (InheritedSocket &each : inherited) {
     if (each.fd.valid() && (each.address == spec.text || same_address(spec, each.address))) {
       sys::log().notice("using inherited socket fd={}, \"{}\"", each.fd.get(), spec.text);
       if (auto status = sys::set_nonblocking(each.fd.get(), true); !status.ok())
         return status.error();
-      return std::move(each.fd);
+      return Listener{std::move(each.fd), each.given};
     }
   }
   auto listener = sys::listen_on(spec);
@@ -208,7 +208,7 @@ Result<sys::Fd> open_listener(const config::PoolConfig &pool, std::vector<Inheri
     return listener.error();
   for (const std::string &notice : listener.value().notices)
     sys::log().notice("[pool {}] {}", pool.name, notice);
-  return std::move(listener.value().fd);
+  return Listener{std::move(listener.value().fd), false};
 }
 
 } // namespace tqfpm::master

@@ -21,12 +21,17 @@ config::LoadResult load_configuration(const Options &options);
 struct InheritedSocket {
   std::string address; // as sys::bound_address() says
   sys::Fd fd;
+  bool given = false; // by systemd, whose file in the file system it is
+};
+struct Listener {
+  sys::Fd fd;
+  bool given = false;
 };
 
 // Where a pool's listen address is bound, or will be.
 sys::ListenSpec listen_spec(const config::PoolConfig &pool);
 // Takes the pool's socket from `inherited`, or opens it. Notices are logged.
-Result<sys::Fd> open_listener(const config::PoolConfig &pool, std::vector<InheritedSocket> &inherited);
+Result<Listener> open_listener(const config::PoolConfig &pool, std::vector<InheritedSocket> &inherited);
 
 // Runs a php-cgi for what it prints. In the environment of a CGI program it would serve a request instead of reading
 // its arguments: those variables are kept from it.

@@ -192,7 +192,7 @@ void Master::drop_unclaimed() {
     pools_.push_back(std::move(pool));
   }
   for (InheritedSocket &each : inheritance_.sockets) {
-    if (each.fd.valid() && each.address.starts_with("/"))
+    if (each.fd.valid() && !each.given && each.address.starts_with("/"))
       ::unlink(each.address.c_str());
     each.fd.reset();
   }

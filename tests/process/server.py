@@ -234,7 +234,10 @@ class Server:
         return self.workers(pool)
 
     def templates(self, pool="www"):
-        return self.processes(f"php-cgi: template {pool}")
+        """The template, if there is one. A worker that is being forked has its title for a moment."""
+        title = f"php-cgi: template {pool}"
+        wait_for(lambda: len(self.processes(title)) <= 1, "one template")
+        return self.processes(title)[:1]
 
     def zombies(self):
         return [p for p in descendants(self.pid) if not Process(p).alive and Path(f"/proc/{p}").exists()]

@@ -121,7 +121,7 @@ def test_500_recycled_workers_leave_nothing(server, spawn):
     pids = [s.request(script).text for _ in range(count)]
     assert len(set(pids)) == count and all(pids)
     wait_for(settled)
-    assert len(dispatcher.fds) == before
+    wait_for(lambda: len(dispatcher.fds) <= before, "no descriptor left")  # the last connection closes a moment after its answer
     assert [len(t.fds) for t in s.templates()] == template
     assert s.dispatchers()[0].pid == dispatcher.pid
 
@@ -162,6 +162,7 @@ def test_status_page(server):
     script = s.script("sleep.php", SLEEP)
     for _ in range(3):
         s.request(script)
+    wait_for(lambda: s.status()["idle processes"] == 2)
     state = s.status(full=True)
     assert state["pool"] == "www" and state["process manager"] == "static"
     assert state["total processes"] == 2 == len(state["processes"])

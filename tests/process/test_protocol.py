@@ -134,6 +134,24 @@ def test_a_client_that_goes_away_is_not_served(server):
     assert sorted(p.name for p in mark.iterdir()) == ["1", "3"]
 
 
+def test_a_client_that_goes_away_with_a_large_body_is_not_served(server, folder):
+    s = server(pools={"www": {"pm.max_children": 1, "request_buffer_size": "64K", "listen": folder / "www.sock", "listen.mode": "0666"}}).start()
+    mark = folder / "ran"
+    script = s.script("mark.php", f"touch('{mark}'); echo 'x';")
+    slow = s.script("slow.php", "usleep(600000); echo 'x';")
+    with s.connect() as running:
+        running.start(slow)
+        wait_for(lambda: s.status()["active processes"] == 1)
+        with s.connect() as large:
+            large.socket.setblocking(False)
+            with pytest.raises(BlockingIOError):  # it is not read beyond the buffer
+                large.start(script, method="POST", body=b"x" * 5000000)
+            wait_for(lambda: s.status()["listen queue"] == 1)
+        assert running.finish().complete
+    wait_for(lambda: s.status()["listen queue"] == 0)
+    assert s.request(slow).complete and not mark.exists()
+
+
 def test_a_client_that_goes_away_in_mid_request_frees_its_worker(server):
     s = server(pools={"www": {"pm.max_children": 1}}).start()
     slow = s.script("slow.php", "for ($i = 0; $i < 3000; $i++) { echo str_repeat('x', 8192); flush(); usleep(10000); }")

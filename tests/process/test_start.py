@@ -18,6 +18,7 @@ WWW = pwd.getpwnam("www-data")
 def test_pages_and_who_serves_them(server):
     s = server(pools={"www": {"pm.max_children": 3}}).start()
     pid = s.script("pid.php", "echo getmypid(), ' ', posix_getppid();")
+    s.all_workers()
     worker, parent = map(int, s.request(pid).text.split())
     dispatcher, = s.dispatchers()
     assert worker in [w.pid for w in s.workers()]
@@ -180,10 +181,10 @@ def test_systemds_socket_and_words(server, folder):
     notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     notify.bind(str(folder / "notify"))
     notify.settimeout(20)
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(folder / "given.sock"))
     listener.listen()
-    s = server(pools={"www": {"listen": "127.0.0.1:%d" % listener.getsockname()[1]}})
+    s = server(pools={"www": {"listen": folder / "given.sock"}})
     # A shell gives the descriptor its number and LISTEN_PID its value, as systemd does.
     shell = f'exec 3<&{listener.fileno()}; LISTEN_FDS=1 LISTEN_PID=$$ NOTIFY_SOCKET={folder}/notify exec ' + " ".join(s.command())
     s.process = subprocess.Popen(["bash", "-c", shell], pass_fds=[listener.fileno()])
@@ -200,7 +201,8 @@ def test_systemds_socket_and_words(server, folder):
     s.signal(signal.SIGQUIT)
     while "STOPPING=1" not in seen[-1]:
         seen.append(words())
-    assert s.wait(5) == 0
+    assert s.wait() == 0
+    assert (folder / "given.sock").exists()  # it is systemd's
 
 
 def test_unix_socket_owner_mode_and_stale_file(server, folder):
