@@ -3,6 +3,7 @@
 
 #include "dispatcher/access_log.h"
 #include "dispatcher/dispatcher.h"
+#include "fcgi/script_path.h"
 #include "fcgi/writer.h"
 #include "sys/log.h"
 
@@ -11,6 +12,9 @@ namespace tqfpm::dispatcher {
 using status::Metric;
 
 bool Dispatcher::request_received(Request &request) {
+  const std::string_view script = request.params.get("SCRIPT_FILENAME");
+  if (const std::string path(fcgi::script_path(script)); path.size() != script.size())
+    request.params.set("SCRIPT_FILENAME", path);
   const std::string_view given = request.params.get("REQUEST_ID");
   request.tag = given.empty() || given.size() > 128 ? tag_prefix_ + std::to_string(request.key) : std::string(given);
   const std::string_view path = request_path(request);

@@ -62,11 +62,23 @@ bool Params::assign(std::string content) {
   while (const auto pair = reader.next()) {
     if (pair->encoded.size() > kMaxContent)
       return false;
-    index_.push_back(Entry{static_cast<std::uint32_t>(pair->name.data() - content_.data()),
-                           static_cast<std::uint32_t>(pair->name.size()),
-                           static_cast<std::uint32_t>(pair->value.size())});
+    index(*pair);
   }
   return !reader.malformed();
+}
+
+void Params::index(const PairReader::Pair &pair) {
+  index_.push_back(Entry{static_cast<std::uint32_t>(pair.name.data() - content_.data()),
+                         static_cast<std::uint32_t>(pair.name.size()), static_cast<std::uint32_t>(pair.value.size())});
+}
+
+void Params::set(std::string_view name, std::string_view value) {
+  std::string encoded;
+  append_pair(encoded, name, value);
+  const std::size_t offset = content_.size();
+  content_ += encoded;
+  PairReader reader(std::string_view(content_).substr(offset));
+  index(*reader.next());
 }
 
 std::optional<std::string_view> Params::find(std::string_view name) const {

@@ -40,6 +40,8 @@ public:
   // Takes the content of the whole PARAMS stream. false: malformed, or one pair is too long for a record
   // (php-cgi reads pairs record by record, so that a pair cannot span two).
   bool assign(std::string content);
+  // Adds a pair at the end: it replaces what has the same name. Views into the content end.
+  void set(std::string_view name, std::string_view value);
   [[nodiscard]] std::optional<std::string_view> find(std::string_view name) const;
   // The value, or "" where there is none.
   [[nodiscard]] std::string_view get(std::string_view name) const { return find(name).value_or(std::string_view()); }
@@ -47,6 +49,7 @@ public:
   [[nodiscard]] std::size_t size() const { return index_.size(); }
 
 private:
+  void index(const PairReader::Pair &pair);
   struct Entry {
     std::uint32_t name_offset;
     std::uint32_t name_length;

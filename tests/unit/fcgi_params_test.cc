@@ -1,4 +1,5 @@
 #include "fcgi/params.h"
+#include "fcgi/script_path.h"
 
 #include <gtest/gtest.h>
 
@@ -46,6 +47,29 @@ TEST(Params, APairThatFitsNoRecordIsRefused) {
   Params params;
   EXPECT_TRUE(params.assign(pair("N", std::string(65535 - 6, 'x'))));
   EXPECT_FALSE(params.assign(pair("N", std::string(65535 - 5, 'x'))));
+}
+
+TEST(Params, SetReplaces) {
+  Params params;
+  ASSERT_TRUE(params.assign(pair("A", "1") + pair("B", "2")));
+  params.set("A", std::string(200, 'n'));
+  params.set("C", "");
+  EXPECT_EQ(params.get("A"), std::string(200, 'n'));
+  EXPECT_EQ(params.get("B"), "2");
+  EXPECT_EQ(params.find("C"), "");
+  Params again;
+  ASSERT_TRUE(again.assign(params.content()));
+  EXPECT_EQ(again.get("A"), params.get("A"));
+}
+
+TEST(ScriptPath, ApachesPrefixes) {
+  EXPECT_EQ(script_path("/srv/a.php"), "/srv/a.php");
+  EXPECT_EQ(script_path("proxy:fcgi://127.0.0.1:9000/srv/a.php"), "/srv/a.php");
+  EXPECT_EQ(script_path("proxy:fcgi://php/srv/a.php?x=/y"), "/srv/a.php");
+  EXPECT_EQ(script_path("Proxy:Balancer://cluster/srv/a.php"), "/srv/a.php");
+  EXPECT_EQ(script_path("proxy:fcgi://host"), "proxy:fcgi://host");
+  EXPECT_EQ(script_path("/srv/a?.php"), "/srv/a?.php");
+  EXPECT_EQ(script_path(""), "");
 }
 
 TEST(Params, LengthsThatOverflowAreMalformed) {
