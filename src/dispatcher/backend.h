@@ -9,6 +9,7 @@
 #include "dispatcher/request.h"
 #include "dispatcher/worker_output.h"
 #include "fcgi/response.h"
+#include "status/scoreboard.h"
 #include "sys/event_loop.h"
 #include "sys/fd.h"
 
@@ -60,9 +61,10 @@ public:
   sys::Fd socket_path;                  // php.spawn = exec: O_PATH of the listening socket
   std::unique_ptr<WorkerOutput> output; // none without catch_workers_output
   std::unique_ptr<WorkerOutput> errors;
-  bool probing = false;     // php.spawn = exec: FCGI_GET_VALUES is on its way
-  bool planned_end = false; // it was told to end
-  bool terminated = false;  // request_terminate_timeout: the first signal has been sent
+  bool probing = false;              // php.spawn = exec: FCGI_GET_VALUES is on its way
+  std::optional<status::Metric> end; // why it has been told to end, or killed; none: it was not
+  unsigned batch = 0;                // of the template that it was forked from
+  bool terminated = false;           // request_terminate_timeout: the first signal has been sent
   std::uint64_t served = 0;
 
 private:

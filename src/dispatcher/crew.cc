@@ -21,9 +21,6 @@ using status::Metric;
 
 namespace {
 
-constexpr Duration kStopPatience = seconds(10);     // from the channel's end to SIGKILL
-constexpr Duration kTerminatePatience = seconds(2); // from SIGPROF to SIGKILL
-
 pool::ManagerSettings manager_settings(const config::PoolConfig &pool) {
   pool::ManagerSettings settings;
   switch (pool.pm) {
@@ -66,21 +63,7 @@ const char *state_name(WorkerState state) {
   return "?";
 }
 
-double age_of(const Backend &backend) {
-  return std::chrono::duration<double>(Clock::now() - backend.spawned()).count();
-}
-
 } // namespace
-
-std::string end_text(int status) {
-  if (WIFSIGNALED(status)) {
-    const int number = WTERMSIG(status);
-    const char *name = sigabbrev_np(number);
-    return fmt::format("exited on signal {} (SIG{}{})", number, name != nullptr ? name : "?",
-                       WCOREDUMP(status) ? " - core dumped" : "");
-  }
-  return fmt::format("exited with code {}", WEXITSTATUS(status));
-}
 
 Crew::Crew(sys::EventLoop &loop, CrewOwner &owner, const config::PoolConfig &pool, CrewSettings settings,
            SpawnerProcess spawner, status::Scoreboard &scoreboard)
@@ -88,8 +71,9 @@ Crew::Crew(sys::EventLoop &loop, CrewOwner &owner, const config::PoolConfig &poo
       // Twice the children: ones that end make no room for a while.
       table_(static_cast<std::size_t>(pool.pm_max_children) * 2), manager_(manager_settings(pool), Clock::now()),
       backends_(table_.slots()), spawner_(std::move(spawner)), fork_mode_(settings.fork_mode),
-      log_limit_(settings.log_limit), decide_timer_(loop, [this] { owner_.crew_changed(); }),
-      deadline_timer_(loop, [this] { check_deadlines(); }), template_timer_(loop, [this] { template_due(); }) {
+      log_limit_(settings.log_limit), faults_(settings.fault_threshold, settings.fault_interval),
+      decide_timer_(loop, [this] { owner_.crew_changed(); }), deadline_timer_(loop, [this] { check_deadlines(); }),
+      template_timer_(loop, [this] { template_due(); }) {
   link_ = std::make_unique<SpawnerLink>(
       loop_, std::move(spawner_.control), [this](const ipc::SpawnerReply &reply) { spawner_replied(reply); },
       [] { sys::log().debug("the spawner has closed its control socket"); });
@@ -122,6 +106,11 @@ pool::PoolCounts Crew::counts(std::size_t queued) const {
   if (const auto oldest = table_.oldest_idle())
     counts.oldest_idle_since = table_.since(*oldest);
   return counts;
+}
+
+// From a template before the one that is ready now?
+bool Crew::outdated(const Backend &backend) const {
+  return fork_mode_ && backend.batch != batch_ && template_ != nullptr && template_->ready;
 }
 
 void Crew::update_gauges() {
@@ -157,7 +146,7 @@ void Crew::decide(std::size_t queued, bool draining) {
     start_worker();
   for (std::size_t i = 0; i < decision.stop; ++i) {
     if (const auto oldest = table_.oldest_idle())
-      stop_worker(*backends_[oldest->index]);
+      stop_worker(*backends_[oldest->index], Metric::ended_idle);
   }
   decide_timer_.at(decision.look_again);
   update_gauges();
@@ -219,8 +208,7 @@ void Crew::worker_response(Backend &backend, std::string_view records, const fcg
   if (table_.state(backend.id()) == WorkerState::kStopping)
     return;
   if (limit > 0 && backend.served >= limit) {
-    scoreboard_.add(Metric::workers_recycled);
-    stop_worker(backend);
+    stop_worker(backend, Metric::ended_max_requests);
     owner_.crew_changed();
   } else if (!backend.connected()) {
     table_.set(backend.id(), WorkerState::kAborting, Clock::now());
@@ -243,7 +231,7 @@ void Crew::worker_disconnected(Backend &backend, bool returned) {
   // Otherwise its end, or its next accept(), says what has happened; the request is answered then.
   if (backend.probing) { // exec mode: it went before it could answer
     backend.probing = false;
-    signal_worker(backend, SIGKILL);
+    kill_worker(backend, Metric::ended_killed);
   }
 }
 
@@ -252,7 +240,7 @@ void Crew::worker_misbehaved(Backend &backend, const char *what) {
   backend.disconnect();
   if (table_.state(backend.id()) != WorkerState::kStopping)
     table_.set(backend.id(), WorkerState::kAborting, Clock::now());
-  signal_worker(backend, SIGKILL);
+  kill_worker(backend, Metric::ended_killed);
 }
 
 void Crew::now_idle(Backend &backend) {
@@ -269,178 +257,13 @@ void Crew::now_idle(Backend &backend) {
     replacing_ = false;
   }
   table_.set(backend.id(), WorkerState::kIdle, Clock::now());
+  if (outdated(backend))
+    stop_worker(backend, Metric::ended_renewed);
   if (!ready_) {
     ready_ = true;
     owner_.crew_ready();
   }
   owner_.crew_changed();
-}
-
-// --- the end of workers ---------------------------------------------------------------------------------------------
-
-void Crew::stop_worker(Backend &backend) {
-  backend.planned_end = true;
-  table_.set(backend.id(), WorkerState::kStopping, Clock::now());
-  if (backend.channel_watch != nullptr)
-    backend.channel_watch->set(0);
-  backend.channel.reset();
-  backend.disconnect();
-  if (!fork_mode_)
-    signal_worker(backend, SIGTERM); // php-cgi ends in order
-  arm_deadline(Clock::now() + kStopPatience);
-}
-
-void Crew::signal_worker(const Backend &backend, int number) {
-  if (backend.pid <= 0)
-    return;
-  if (::kill(backend.pid, number) != 0)
-    sys::log().warning("[pool {}] cannot send SIG{} to child {}: {}", pool_.name, sigabbrev_np(number), backend.pid,
-                       strerror(errno));
-}
-
-void Crew::log_end(const Backend &backend, int status) {
-  const bool quiet = backend.planned_end && WIFEXITED(status) && WEXITSTATUS(status) == 0;
-  const std::string text = fmt::format("[pool {}] child {} {} after {:.6f} seconds from start", pool_.name, backend.pid,
-                                       end_text(status), age_of(backend));
-  if (quiet)
-    sys::log().debug("{}", text);
-  else if (WIFSIGNALED(status))
-    sys::log().warning("{}", text);
-  else
-    sys::log().notice("{}", text);
-}
-
-void Crew::worker_ended(Backend &backend, int status) {
-  backend.drain(); // a whole answer may be there that came before the end
-  if (backend.output != nullptr) {
-    backend.output->drain();
-    backend.errors->drain();
-    backend.output->flush();
-    backend.errors->flush();
-  }
-  log_end(backend, status);
-  const WorkerId id = backend.id();
-  Request *request = backend.request();
-  if (!backend.planned_end) {
-    scoreboard_.add(Metric::workers_crashed);
-    replacing_ = true;
-    if (table_.state(id) == WorkerState::kStarting || backend.served == 0)
-      manager_.start_failed(Clock::now());
-  }
-  const bool was_terminated = backend.terminated;
-  backend.abandon();
-  by_pid_.erase(backend.pid);
-  retire(id);
-  if (request != nullptr)
-    owner_.request_lost(*request, was_terminated ? "timeout" : end_text(status));
-  if (!ready_ && !fork_mode_)
-    owner_.crew_failed("php-cgi " + end_text(status) + " before it could serve; run " + pool_.php_binary + " -v");
-  owner_.crew_changed();
-}
-
-void Crew::retire(WorkerId id) {
-  retired_.push_back(std::move(backends_[id.index]));
-  table_.remove(id);
-}
-
-void Crew::sweep() {
-  retired_.clear();
-  old_template_.reset();
-}
-
-void Crew::reap() {
-  // A worker that died at once: its HELLO, which tells its pid, is still unread.
-  for (std::size_t i = 0; i < backends_.size(); ++i) {
-    if (backends_[i] != nullptr && backends_[i]->pid < 0 && backends_[i]->channel.valid())
-      channel_readable(backends_[i]->id());
-  }
-  int status = 0;
-  while (true) {
-    const pid_t pid = ::waitpid(-1, &status, WNOHANG);
-    if (pid < 0 && errno == EINTR)
-      continue;
-    if (pid <= 0)
-      return;
-    if (const auto found = by_pid_.find(pid); found != by_pid_.end())
-      worker_ended(*backends_[found->second.index], status);
-    else if (template_ != nullptr && pid == template_->pid)
-      template_failed(end_text(status));
-    else if (pid == spawner_.pid)
-      spawner_ended(end_text(status));
-    else if (template_asked_ || !execs_.empty())
-      early_ends_[pid] = status;
-    // Others are what scripts have left behind, and former templates: nothing to do but reap them.
-  }
-}
-
-void Crew::check_deadlines() {
-  const TimePoint now = Clock::now();
-  for (std::size_t i = 0; i < backends_.size(); ++i) {
-    const auto id = table_.at(i);
-    if (!id)
-      continue;
-    Backend &backend = *backends_[i];
-    if (table_.state(*id) == WorkerState::kStopping)
-      check_stopping(backend, now);
-    else if (table_.state(*id) == WorkerState::kStarting)
-      check_starting(backend, now);
-    else if (backend.request() != nullptr && pool_.request_terminate_timeout > Duration::zero())
-      check_running(backend, now);
-  }
-}
-
-void Crew::check_starting(Backend &backend, TimePoint now) {
-  const TimePoint due = table_.since(backend.id()) + kStartPatience;
-  if (now < due) {
-    arm_deadline(due);
-    return;
-  }
-  if (backend.pid > 0) { // its end is seen by reap()
-    sys::log().warning("[pool {}] child {} does not start, killing it", pool_.name, backend.pid);
-    signal_worker(backend, SIGKILL);
-    arm_deadline(now + kStopPatience);
-  } else {
-    start_failed(backend, "php-cgi did not report in time");
-  }
-}
-
-void Crew::check_stopping(Backend &backend, TimePoint now) {
-  const TimePoint due = table_.since(backend.id()) + kStopPatience;
-  if (now < due) {
-    arm_deadline(due);
-    return;
-  }
-  sys::log().warning("[pool {}] child {} does not end, killing it", pool_.name, backend.pid);
-  signal_worker(backend, SIGKILL);
-  arm_deadline(now + kStopPatience);
-}
-
-// In two steps: SIGPROF makes PHP raise its own time-out error and end the request in order; then SIGKILL.
-void Crew::check_running(Backend &backend, TimePoint now) {
-  const Request &request = *backend.request();
-  const TimePoint due = request.started + pool_.request_terminate_timeout;
-  if (now < due) {
-    arm_deadline(due);
-  } else if (!backend.terminated) {
-    sys::log().warning("[pool {}] child {}, script '{}' (request: \"{} {}\") execution timed out ({:.6f} sec), "
-                       "terminating",
-                       pool_.name, backend.pid, request.params.get("SCRIPT_FILENAME"),
-                       request.params.get("REQUEST_METHOD"), request.params.get("REQUEST_URI"),
-                       std::chrono::duration<double>(now - request.started).count());
-    scoreboard_.add(Metric::timeouts);
-    backend.terminated = true;
-    signal_worker(backend, SIGPROF);
-    arm_deadline(now + kTerminatePatience);
-  } else if (now >= due + kTerminatePatience) {
-    signal_worker(backend, SIGKILL);
-  } else {
-    arm_deadline(due + kTerminatePatience);
-  }
-}
-
-void Crew::arm_deadline(TimePoint when) {
-  if (when < deadline_timer_.due())
-    deadline_timer_.at(when);
 }
 
 std::vector<status::WorkerView> Crew::view() const {
@@ -481,15 +304,14 @@ void Crew::finish() {
     // One whose pid is not known yet is let come up: nobody would notice its end otherwise.
     const bool starting = table_.state(*id) == WorkerState::kStarting && backends_[i]->pid > 0;
     if (starting || table_.state(*id) == WorkerState::kIdle)
-      stop_worker(*backends_[i]);
+      stop_worker(*backends_[i], Metric::ended_drained);
   }
 }
 
 void Crew::kill_all() {
   for (std::size_t i = 0; i < backends_.size(); ++i) {
     if (table_.at(i)) {
-      backends_[i]->planned_end = true;
-      signal_worker(*backends_[i], SIGKILL);
+      kill_worker(*backends_[i], Metric::ended_drained);
     }
   }
 }

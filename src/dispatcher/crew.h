@@ -13,6 +13,7 @@
 #include "config/types.h"
 #include "dispatcher/backend.h"
 #include "dispatcher/spawner.h"
+#include "pool/fault_window.h"
 #include "pool/process_manager.h"
 #include "pool/worker_table.h"
 #include "status/render.h"
@@ -42,6 +43,8 @@ inline constexpr Duration kStartPatience = seconds(30); // from a worker's start
 struct CrewSettings {
   bool fork_mode = true;
   std::size_t log_limit = 1024; // longest line of worker output, in bytes
+  std::size_t fault_threshold = 0;
+  Duration fault_interval{};
 };
 
 class Crew : private BackendOwner {
@@ -109,7 +112,12 @@ private:
   bool dial(Backend &backend);
   void probe(Backend &backend);
   void now_idle(Backend &backend);
-  void stop_worker(Backend &backend);
+  void stop_worker(Backend &backend, status::Metric why);
+  void kill_worker(Backend &backend, status::Metric why);
+  void count_fault(int status);
+  void renew_template();
+  void replace_outdated();
+  [[nodiscard]] bool outdated(const Backend &backend) const;
   void worker_ended(Backend &backend, int status);
   void log_end(const Backend &backend, int status);
   void retire(pool::WorkerId id);
@@ -145,6 +153,8 @@ private:
   std::unique_ptr<SpawnerLink> link_;
   bool fork_mode_;
   std::size_t log_limit_;
+  pool::FaultWindow faults_;
+  unsigned batch_ = 0; // counts templates that have become ready
   bool ready_ = false;
   bool draining_ = false;
   bool replacing_ = false; // workers that start take the place of ones that died: worth a NOTICE

@@ -21,6 +21,7 @@ namespace tqfpm::dispatcher {
 
 using pool::WorkerId;
 using pool::WorkerState;
+using status::Metric;
 
 namespace {
 
@@ -135,12 +136,14 @@ void Crew::template_readable() {
       template_timer_.at(Clock::now() + kTemplatePatience);
     } else if (reply.type == ipc::TemplateReplyType::kReady) {
       template_->ready = true;
+      ++batch_;
       template_timer_.stop();
       template_failures_ = 0;
       if (!ready_) {
         ready_ = true;
         owner_.crew_ready();
       }
+      replace_outdated();
       owner_.crew_changed();
     } else if (reply.type == ipc::TemplateReplyType::kSpawnFailed) {
       if (Backend *backend = find(WorkerId{reply.slot, reply.generation}))
@@ -169,6 +172,24 @@ void Crew::template_failed(const std::string &why) {
   sys::log().warning("[pool {}] the template has gone ({}), starting another one in {} ms; workers go on", pool_.name,
                      why, std::chrono::duration_cast<milliseconds>(delay).count());
   template_timer_.at(Clock::now() + delay);
+}
+
+// The old one ends when its control socket closes; its workers go on until the new one is ready.
+void Crew::renew_template() {
+  if (!fork_mode_ || template_ == nullptr || !template_->ready)
+    return; // there is no memory in common, or a new one is on its way
+  template_->watch->set(0);
+  old_template_ = std::move(template_);
+  start_template();
+}
+
+// Idle workers of former templates end, others after their requests: the pool shares one OPcache again.
+void Crew::replace_outdated() {
+  for (std::size_t i = 0; i < backends_.size(); ++i) {
+    const auto id = table_.at(i);
+    if (id && table_.state(*id) == WorkerState::kIdle && outdated(*backends_[i]))
+      stop_worker(*backends_[i], Metric::ended_renewed);
+  }
 }
 
 void Crew::template_due() {
@@ -321,6 +342,7 @@ Status Crew::start_forked(Backend &backend, int out, int err) {
   const int fds[] = {channel.value().theirs.get(), out, err};
   if (!sys::send_packet(template_->control.get(), &request, sizeof request, fds))
     return Error{std::string("the template does not take orders: ") + strerror(errno), errno};
+  backend.batch = batch_;
   backend.channel = std::move(channel.value().ours);
   backend.channel_watch =
       std::make_unique<sys::IoWatch>(loop_, backend.channel.get(), [this, id](unsigned) { channel_readable(id); });
@@ -400,7 +422,7 @@ void Crew::offer_connection(Backend &backend) {
   if (!pair.ok() || !sys::send_packet(backend.channel.get(), &message, sizeof message, fds)) {
     sys::log().warning("[pool {}] no connection for child {}: {}; ending it", pool_.name, backend.pid,
                        pair.ok() ? strerror(errno) : pair.error().message.c_str());
-    stop_worker(backend);
+    stop_worker(backend, Metric::ended_killed);
     return;
   }
   backend.connect(std::move(pair.value().ours));
@@ -417,7 +439,7 @@ bool Crew::dial(Backend &backend) {
   fmt::format_to_n(address.sun_path, sizeof address.sun_path - 1, "/proc/self/fd/{}", backend.socket_path.get());
   if (!fd.valid() || ::connect(fd.get(), reinterpret_cast<const sockaddr *>(&address), sizeof address) != 0) {
     sys::log().warning("[pool {}] cannot connect to child {}: {}", pool_.name, backend.pid, strerror(errno));
-    signal_worker(backend, SIGKILL);
+    kill_worker(backend, Metric::ended_killed);
     return false;
   }
   backend.connect(std::move(fd));

@@ -50,7 +50,10 @@ Dispatcher::Dispatcher(sys::EventLoop &loop, const DispatcherStart &start, Spawn
       started_(Clock::now()), start_time_(std::time(nullptr)), listen_(ipc::kListenFd), control_(ipc::kControlFd),
       queue_timer_(loop, [this] { expire(); }), drain_timer_(loop, [this] { fast_stop(0); }),
       housekeeping_timer_(loop, [this] { housekeeping(); }),
-      crew_(loop, *this, pool_, CrewSettings{fork_mode, static_cast<std::size_t>(global_.log_limit)},
+      crew_(loop, *this, pool_,
+            CrewSettings{fork_mode, static_cast<std::size_t>(global_.log_limit),
+                         static_cast<std::size_t>(global_.emergency_restart_threshold),
+                         global_.emergency_restart_interval},
             std::move(spawner), board()) {
   if (!pool_.access_log.empty())
     access_log_ = sys::Fd(ipc::kAccessLogFd);

@@ -64,6 +64,8 @@ private:
   bool start(Request &request, pool::WorkerId id);
   std::string head_of(Request &request, TimePoint now) const;
   void answer(Request &request, const LocalAnswer &page);
+  [[nodiscard]] bool may_retry(const Request &request, const std::string &how) const;
+  void retry(Request &request);
   void done(Request &request);
   void forget_key(const Request &request) { by_key_.erase(request.key); }
   // life

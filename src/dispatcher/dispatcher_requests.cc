@@ -162,11 +162,33 @@ void Dispatcher::request_returned(Request &request) {
   request_ready(request);
 }
 
+// Reading changes nothing: doing it twice is harmless as long as the client has seen nothing of the first time.
+bool Dispatcher::may_retry(const Request &request, const std::string &how) const {
+  const std::string_view method = request.params.get("REQUEST_METHOD");
+  return pool_.request_retry && !request.retried && !request.answering && how != "timeout" &&
+         (method == "GET" || method == "HEAD") && request.body_received == 0 && request.body_complete;
+}
+
+void Dispatcher::retry(Request &request) {
+  request.retried = true;
+  board().add(Metric::retried);
+  request.body.clear();
+  fcgi::append_stream_end(request.body, fcgi::RecordType::kStdin, 1); // the worker has taken the first one
+  request.state = RequestState::kReceiving;
+  request_ready(request);
+}
+
 void Dispatcher::request_lost(Request &request, const std::string &how) {
-  board().add(Metric::lost);
-  sys::log().warning("[pool {}] request {} \"{} {}\" (script {}) failed: child {} {}", pool_.name, request.tag,
+  const bool again = may_retry(request, how);
+  sys::log().warning("[pool {}] request {} \"{} {}\" (script {}) failed: child {} {}{}", pool_.name, request.tag,
                      request.params.get("REQUEST_METHOD"), request.params.get("REQUEST_URI"),
-                     request.params.get("SCRIPT_FILENAME"), request.worker_pid, how);
+                     request.params.get("SCRIPT_FILENAME"), request.worker_pid, how,
+                     again ? "; trying it once more on another worker" : "");
+  if (again) {
+    retry(request);
+    return;
+  }
+  board().add(Metric::lost);
   if (!request.answering) {
     const bool late = how == "timeout";
     answer(request, late ? error_page(504, "time-out", request.tag) : error_page(502, "worker died", request.tag));

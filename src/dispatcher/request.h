@@ -46,6 +46,7 @@ struct Request {
 
   int status = 0;          // of the response, once known
   std::uint64_t sent = 0;  // STDOUT content bytes
+  bool retried = false;    // request_retry has been used
   bool answering = false;  // response bytes have gone to the client
   const char *reason = ""; // why tqfpm answered by itself
 };

@@ -283,3 +283,80 @@ def test_a_dead_master_leaves_nothing(server):
     with pytest.raises(ConnectionRefusedError):
         s.request(script)
     s.process = None
+
+
+CRASH = "posix_kill(getmypid(), SIGSEGV); sleep(5);"
+
+
+def test_too_many_crashes_renew_the_template_and_lose_no_request(server):
+    s = server(pools={"www": {"pm.max_children": 3, "php_admin_value[apc.enabled]": 1}}, emergency_restart_threshold=3,
+               emergency_restart_interval="1m").start()
+    count = s.script("count.php", "echo apcu_inc('n');")
+    crash = s.script("crash.php", CRASH)
+    template, = s.templates()
+    workers = {w.pid for w in s.all_workers()}
+    assert [s.request(count).text for _ in range(3)] == ["1", "2", "3"]
+    running = Later(s, s.script("sleep.php", SLEEP), query="ms=1500")
+    busy(s)
+    for _ in range(3):
+        assert s.request(crash).status == 502
+    s.wait_log("emergency restart: too many workers have died")
+    wait_for(lambda: s.templates() and s.templates()[0].pid != template.pid, "a new template")
+    assert running.result().text.startswith("done")
+    wait_for(lambda: not workers & {w.pid for w in s.workers()} and len(s.workers()) == 3, "all workers are new")
+    assert s.request(count).text == "1"  # fresh shared memory
+    assert len(s.dispatchers()) == 1
+
+
+def test_fewer_crashes_than_the_threshold_change_nothing_else(server):
+    s = server(pools={"www": {"pm.max_children": 2}}, emergency_restart_threshold=3, emergency_restart_interval="1m").start()
+    template, = s.templates()
+    for _ in range(2):
+        assert s.request(s.script("crash.php", CRASH)).status == 502
+    assert s.request(s.script("a.php", "echo 'ok';")).text == "ok"
+    assert [t.pid for t in s.templates()] == [template.pid]
+
+
+@pytest.mark.parametrize("retry, method, expected", [("yes", "GET", 200), ("no", "GET", 502), ("yes", "POST", 502)])
+def test_request_retry(server, folder, retry, method, expected):
+    """The script crashes the first time that it runs."""
+    s = server(pools={"www": {"request_retry": retry}}).start()
+    folder.chmod(0o777)
+    script = s.script("once.php", f"if (!file_exists('{folder}/once')) {{ touch('{folder}/once'); {CRASH} }} echo 'second';")
+    answer = s.request(script, method=method)
+    assert answer.status == expected
+    assert (answer.text == "second") == (expected == 200)
+
+
+def test_request_retry_happens_once(server):
+    s = server(pools={"www": {"request_retry": "yes"}}).start()
+    assert s.request(s.script("crash.php", CRASH)).status == 502
+    assert len(re.findall(r"child \d+ exited on signal 11 \(.*\) after", s.log)) == 2
+    assert s.log.count("; trying it once more on another worker") == 1
+
+
+ENDLESS = {
+    "sleeps": "sleep(60);",
+    "loops": "while (true);",
+    "blocked read": "$pair = stream_socket_pair(STREAM_PF_UNIX, STREAM_SOCK_STREAM, 0); while (true) fread($pair[0], 1);",
+    "never ends its shutdown": "register_shutdown_function(function () { while (true); }); while (true);",
+    "stopped": "posix_kill(getmypid(), SIGSTOP); while (true);",
+}
+
+
+@pytest.mark.parametrize("how", ENDLESS)
+def test_request_terminate_timeout(server, how):
+    s = server(pools={"www": {"pm.max_children": 1, "request_terminate_timeout": "1s", "request_terminate_grace": "1s"}}).start()
+    started = time.monotonic()
+    answer = s.request(s.script("endless.php", ENDLESS[how]))
+    took = time.monotonic() - started
+    assert answer.complete and answer.status in (500, 504), answer
+    assert 1 <= took < 6
+    s.wait_log(r"\[pool www\] child \d+, script '.*endless.php' \(request: \"GET /endless.php\"\) execution timed out \(\d\.\d+ sec\), terminating")
+    assert s.request(s.script("a.php", "echo 'ok';")).text == "ok"
+
+
+def test_a_worker_that_is_killed_after_output_cuts_the_connection(server):
+    s = server(pools={"www": {"request_terminate_timeout": "1s", "request_terminate_grace": "500ms"}}).start()
+    answer = s.request(s.script("a.php", "echo str_repeat('x', 100000); flush(); posix_kill(getmypid(), SIGSTOP);"))
+    assert answer.stdout.count(b"x") > 0 and answer.closed and not answer.complete

@@ -4,6 +4,7 @@
 #include <random>
 
 #include "pool/backoff.h"
+#include "pool/fault_window.h"
 #include "pool/process_manager.h"
 #include "pool/request_queue.h"
 #include "pool/worker_table.h"
@@ -80,6 +81,20 @@ TEST(Backoff, GrowsIsBoundedAndForgets) {
     (void)backoff.failed(kStart, kStart);
   EXPECT_EQ(backoff.failed(kStart, kStart), seconds(1));
   EXPECT_EQ(backoff.failed(kStart, kStart + seconds(10)), milliseconds(100));
+}
+
+TEST(FaultWindow, TooManyWithinTheInterval) {
+  FaultWindow window(3, seconds(10));
+  EXPECT_FALSE(window.add(kStart));
+  EXPECT_FALSE(window.add(kStart + seconds(6)));
+  EXPECT_FALSE(window.add(kStart + seconds(11))); // the first one is out of the window
+  EXPECT_TRUE(window.add(kStart + seconds(16)));
+  EXPECT_FALSE(window.add(kStart + seconds(16))); // counted anew
+  FaultWindow never(0, seconds(10));
+  FaultWindow unset(1, Duration::zero());
+  EXPECT_FALSE(never.add(kStart));
+  EXPECT_FALSE(unset.add(kStart));
+  EXPECT_TRUE(FaultWindow(1, seconds(1)).add(kStart));
 }
 
 ManagerSettings settings(ManagerKind kind) {

@@ -1,0 +1,228 @@
+// The crew's last part: how workers end, by order, by time-out or by themselves.
+#include <sys/wait.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+
+#include "dispatcher/client.h"
+#include "dispatcher/crew.h"
+#include "sys/log.h"
+
+namespace tqfpm::dispatcher {
+
+using pool::WorkerId;
+using pool::WorkerState;
+using status::Metric;
+
+namespace {
+
+constexpr Duration kStopPatience = seconds(10); // from the channel's end to SIGKILL
+
+double age_of(const Backend &backend) {
+  return std::chrono::duration<double>(Clock::now() - backend.spawned()).count();
+}
+
+} // namespace
+
+std::string end_text(int status) {
+  if (WIFSIGNALED(status)) {
+    const int number = WTERMSIG(status);
+    const char *name = sigabbrev_np(number);
+    return fmt::format("exited on signal {} (SIG{}{})", number, name != nullptr ? name : "?",
+                       WCOREDUMP(status) ? " - core dumped" : "");
+  }
+  return fmt::format("exited with code {}", WEXITSTATUS(status));
+}
+
+void Crew::stop_worker(Backend &backend, Metric why) {
+  backend.end = why;
+  table_.set(backend.id(), WorkerState::kStopping, Clock::now());
+  if (backend.channel_watch != nullptr)
+    backend.channel_watch->set(0);
+  backend.channel.reset();
+  backend.disconnect();
+  if (!fork_mode_)
+    signal_worker(backend, SIGTERM); // php-cgi ends in order
+  arm_deadline(Clock::now() + kStopPatience);
+}
+
+void Crew::signal_worker(const Backend &backend, int number) {
+  if (backend.pid <= 0)
+    return;
+  if (::kill(backend.pid, number) != 0)
+    sys::log().warning("[pool {}] cannot send SIG{} to child {}: {}", pool_.name, sigabbrev_np(number), backend.pid,
+                       strerror(errno));
+}
+
+void Crew::kill_worker(Backend &backend, Metric why) {
+  if (!backend.end)
+    backend.end = why;
+  signal_worker(backend, SIGKILL);
+}
+
+// Memory that crashes have perhaps spoiled is shared by all workers of a template: enough of them, and there is a new
+// one.
+void Crew::count_fault(int status) {
+  const int number = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+  const bool fault = number == SIGSEGV || number == SIGBUS || number == SIGABRT;
+  if (!fault || !faults_.add(Clock::now()) || draining_)
+    return;
+  scoreboard_.add(Metric::emergency_restarts);
+  sys::log().warning(
+      "[pool {}] emergency restart: too many workers have died by SIGSEGV, SIGBUS or SIGABRT; the others "
+      "are replaced, each after its request",
+      pool_.name);
+  renew_template();
+}
+
+void Crew::log_end(const Backend &backend, int status) {
+  const bool quiet = backend.end && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+  const std::string text = fmt::format("[pool {}] child {} {} after {:.6f} seconds from start", pool_.name, backend.pid,
+                                       end_text(status), age_of(backend));
+  if (quiet)
+    sys::log().debug("{}", text);
+  else if (WIFSIGNALED(status))
+    sys::log().warning("{}", text);
+  else
+    sys::log().notice("{}", text);
+}
+
+void Crew::worker_ended(Backend &backend, int status) {
+  backend.drain(); // a whole answer may be there that came before the end
+  if (backend.output != nullptr) {
+    backend.output->drain();
+    backend.errors->drain();
+    backend.output->flush();
+    backend.errors->flush();
+  }
+  log_end(backend, status);
+  const WorkerId id = backend.id();
+  Request *request = backend.request();
+  const bool told = backend.end.has_value();
+  if (!told) {
+    backend.end = WIFSIGNALED(status) ? Metric::ended_signal : Metric::ended_exit;
+    replacing_ = true;
+    count_fault(status);
+  }
+  const bool by_itself = !told || *backend.end == Metric::ended_killed;
+  if (by_itself && (table_.state(id) == WorkerState::kStarting || backend.served == 0))
+    manager_.start_failed(Clock::now());
+  scoreboard_.add(*backend.end);
+  const bool was_terminated = backend.terminated;
+  backend.abandon();
+  by_pid_.erase(backend.pid);
+  retire(id);
+  if (request != nullptr)
+    owner_.request_lost(*request, was_terminated ? "timeout" : end_text(status));
+  if (!ready_ && !fork_mode_)
+    owner_.crew_failed("php-cgi " + end_text(status) + " before it could serve; run " + pool_.php_binary + " -v");
+  owner_.crew_changed();
+}
+
+void Crew::retire(WorkerId id) {
+  retired_.push_back(std::move(backends_[id.index]));
+  table_.remove(id);
+}
+
+void Crew::sweep() {
+  retired_.clear();
+  old_template_.reset();
+}
+
+void Crew::reap() {
+  // A worker that died at once: its HELLO, which tells its pid, is still unread.
+  for (std::size_t i = 0; i < backends_.size(); ++i) {
+    if (backends_[i] != nullptr && backends_[i]->pid < 0 && backends_[i]->channel.valid())
+      channel_readable(backends_[i]->id());
+  }
+  int status = 0;
+  while (true) {
+    const pid_t pid = ::waitpid(-1, &status, WNOHANG);
+    if (pid < 0 && errno == EINTR)
+      continue;
+    if (pid <= 0)
+      return;
+    if (const auto found = by_pid_.find(pid); found != by_pid_.end())
+      worker_ended(*backends_[found->second.index], status);
+    else if (template_ != nullptr && pid == template_->pid)
+      template_failed(end_text(status));
+    else if (pid == spawner_.pid)
+      spawner_ended(end_text(status));
+    else if (template_asked_ || !execs_.empty())
+      early_ends_[pid] = status;
+    // Others are what scripts have left behind, and former templates: nothing to do but reap them.
+  }
+}
+
+void Crew::check_deadlines() {
+  const TimePoint now = Clock::now();
+  for (std::size_t i = 0; i < backends_.size(); ++i) {
+    const auto id = table_.at(i);
+    if (!id)
+      continue;
+    Backend &backend = *backends_[i];
+    if (table_.state(*id) == WorkerState::kStopping)
+      check_stopping(backend, now);
+    else if (table_.state(*id) == WorkerState::kStarting)
+      check_starting(backend, now);
+    else if (backend.request() != nullptr && pool_.request_terminate_timeout > Duration::zero())
+      check_running(backend, now);
+  }
+}
+
+void Crew::check_starting(Backend &backend, TimePoint now) {
+  const TimePoint due = table_.since(backend.id()) + kStartPatience;
+  if (now < due) {
+    arm_deadline(due);
+    return;
+  }
+  if (backend.pid > 0) { // its end is seen by reap()
+    sys::log().warning("[pool {}] child {} does not start, killing it", pool_.name, backend.pid);
+    kill_worker(backend, Metric::ended_killed);
+    arm_deadline(now + kStopPatience);
+  } else {
+    start_failed(backend, "php-cgi did not report in time");
+  }
+}
+
+void Crew::check_stopping(Backend &backend, TimePoint now) {
+  const TimePoint due = table_.since(backend.id()) + kStopPatience;
+  if (now < due) {
+    arm_deadline(due);
+    return;
+  }
+  sys::log().warning("[pool {}] child {} does not end, killing it", pool_.name, backend.pid);
+  kill_worker(backend, Metric::ended_killed);
+  arm_deadline(now + kStopPatience);
+}
+
+// In two steps: SIGPROF makes PHP raise its own time-out error and end the request in order; then SIGKILL.
+void Crew::check_running(Backend &backend, TimePoint now) {
+  const Request &request = *backend.request();
+  const TimePoint due = request.started + pool_.request_terminate_timeout;
+  if (now < due) {
+    arm_deadline(due);
+  } else if (!backend.terminated) {
+    sys::log().warning("[pool {}] child {}, script '{}' (request: \"{} {}\") execution timed out ({:.6f} sec), "
+                       "terminating",
+                       pool_.name, backend.pid, request.params.get("SCRIPT_FILENAME"),
+                       request.params.get("REQUEST_METHOD"), request.params.get("REQUEST_URI"),
+                       std::chrono::duration<double>(now - request.started).count());
+    scoreboard_.add(Metric::timeouts);
+    backend.terminated = true;
+    signal_worker(backend, SIGPROF);
+    arm_deadline(now + pool_.request_terminate_grace);
+  } else if (now >= due + pool_.request_terminate_grace) {
+    kill_worker(backend, Metric::ended_timeout);
+  } else {
+    arm_deadline(due + pool_.request_terminate_grace);
+  }
+}
+
+void Crew::arm_deadline(TimePoint when) {
+  if (when < deadline_timer_.due())
+    deadline_timer_.at(when);
+}
+
+} // namespace tqfpm::dispatcher
