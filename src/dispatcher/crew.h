@@ -94,6 +94,7 @@ private:
   void template_readable();
   void template_due();
   std::unique_ptr<WorkerOutput> template_output(sys::Fd pipe);
+  [[nodiscard]] std::size_t room_beside(std::size_t words) const;
   void template_failed(const std::string &why);
   void fall_back(const std::string &why);
   // workers

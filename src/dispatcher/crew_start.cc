@@ -89,10 +89,17 @@ Result<HiddenListener> hidden_listener() {
 
 // --- template -------------------------------------------------------------------------------------------------------
 
+// What is left of log_limit, which is the length of a whole line, beside time, level and the line's own words.
+std::size_t Crew::room_beside(std::size_t words) const {
+  const std::size_t used = sys::log().overhead(sys::Level::kWarning) + words;
+  return used < log_limit_ ? log_limit_ - used : 1;
+}
+
 std::unique_ptr<WorkerOutput> Crew::template_output(sys::Fd pipe) {
-  return std::make_unique<WorkerOutput>(loop_, std::move(pipe), log_limit_, [this](const std::string &line) {
-    sys::log().warning("[pool {}] php-cgi said: {}", pool_.name, line);
-  });
+  const std::string said = "[pool " + pool_.name + "] php-cgi said: ";
+  return std::make_unique<WorkerOutput>(
+      loop_, std::move(pipe), [this, said] { return room_beside(said.size()); },
+      [said](const std::string &line) { sys::log().warning("{}{}", said, line); });
 }
 
 void Crew::start_template() {
@@ -304,15 +311,17 @@ std::optional<Crew::Outputs> Crew::make_outputs(Backend &backend) {
 }
 
 std::unique_ptr<WorkerOutput> Crew::make_output(sys::Fd pipe, WorkerId id, const char *stream) {
-  return std::make_unique<WorkerOutput>(loop_, std::move(pipe), log_limit_,
-                                        [this, id, stream](const std::string &line) {
-                                          const Backend *backend = find(id);
-                                          if (!pool_.decorate_workers_output)
-                                            sys::log().plain(line);
-                                          else
-                                            sys::log().warning("[pool {}] child {} said into {}: \"{}\"", pool_.name,
-                                                               backend != nullptr ? backend->pid : 0, stream, line);
-                                        });
+  if (!pool_.decorate_workers_output)
+    return std::make_unique<WorkerOutput>(
+        loop_, std::move(pipe), [this] { return log_limit_ - 1; },
+        [](const std::string &line) { sys::log().plain(line); });
+  const auto said = [this, id, stream] {
+    const Backend *backend = find(id);
+    return fmt::format("[pool {}] child {} said into {}: ", pool_.name, backend != nullptr ? backend->pid : 0, stream);
+  };
+  return std::make_unique<WorkerOutput>(
+      loop_, std::move(pipe), [this, said] { return room_beside(said().size() + 2); },
+      [said](const std::string &line) { sys::log().warning("{}\"{}\"", said(), line); });
 }
 
 void Crew::start_worker() {

@@ -3,12 +3,11 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstring>
 
 namespace tqfpm::dispatcher {
 
-WorkerOutput::WorkerOutput(sys::EventLoop &loop, sys::Fd pipe, std::size_t limit, OnLine on_line)
-    : pipe_(std::move(pipe)), limit_(limit), on_line_(std::move(on_line)),
+WorkerOutput::WorkerOutput(sys::EventLoop &loop, sys::Fd pipe, Room room, OnLine on_line)
+    : pipe_(std::move(pipe)), room_(std::move(room)), on_line_(std::move(on_line)),
       watch_(loop, pipe_.get(), [this](unsigned) { drain(); }) {
   watch_.set(sys::kReadable);
 }
@@ -27,37 +26,12 @@ void WorkerOutput::drain() {
       watch_.set(0);
       return;
     }
-    take(buffer, static_cast<std::size_t>(got));
-  }
-}
-
-void WorkerOutput::take(const char *data, std::size_t length) {
-  const char *end = data + length;
-  while (data < end) {
-    const char *newline = static_cast<const char *>(memchr(data, '\n', static_cast<std::size_t>(end - data)));
-    const char *stop = newline != nullptr ? newline : end;
-    const std::size_t room = limit_ - partial_.size();
-    const bool cut = static_cast<std::size_t>(stop - data) > room;
-    partial_.append(data, cut ? room : static_cast<std::size_t>(stop - data));
-    if (cut) {
-      data += room;
-      flush();
-    } else {
-      data = stop;
-      if (newline != nullptr) {
-        ++data;
-        on_line_(partial_);
-        partial_.clear();
-      }
-    }
+    lines_.feed(std::string_view(buffer, static_cast<std::size_t>(got)), room_(), on_line_);
   }
 }
 
 void WorkerOutput::flush() {
-  if (partial_.empty())
-    return;
-  on_line_(partial_);
-  partial_.clear();
+  lines_.flush(room_(), on_line_);
 }
 
 } // namespace tqfpm::dispatcher

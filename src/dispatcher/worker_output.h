@@ -2,8 +2,8 @@
 #pragma once
 
 #include <functional>
-#include <string>
 
+#include "base/line_splitter.h"
 #include "sys/event_loop.h"
 #include "sys/fd.h"
 
@@ -11,19 +11,19 @@ namespace tqfpm::dispatcher {
 
 class WorkerOutput {
 public:
-  using OnLine = std::function<void(const std::string &line)>;
-  // Reads `pipe` (non-blocking) until it ends. Lines longer than `limit` are cut.
-  WorkerOutput(sys::EventLoop &loop, sys::Fd pipe, std::size_t limit, OnLine on_line);
+  using Room = std::function<std::size_t()>; // bytes that a line may have at the moment
+  using OnLine = LineSplitter::OnLine;
+  // Reads `pipe` (non-blocking) until it ends.
+  WorkerOutput(sys::EventLoop &loop, sys::Fd pipe, Room room, OnLine on_line);
   // Takes what is there now; at the end of a request or of the worker a partial line is a line, too.
   void drain();
   void flush();
 
 private:
-  void take(const char *data, std::size_t length);
   sys::Fd pipe_;
-  std::size_t limit_;
+  Room room_;
   OnLine on_line_;
-  std::string partial_;
+  LineSplitter lines_;
   sys::IoWatch watch_;
 };
 

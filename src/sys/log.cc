@@ -58,13 +58,19 @@ void Log::put(Level level, const std::string &text) const {
     write_all(STDERR_FILENO, text);
 }
 
-void Log::line(Level level, std::string_view text) {
-  if (!wants(level))
-    return;
+std::string Log::head(Level level) const {
   if (level_ == Level::kDebug)
-    put(level, fmt::format("[{}] {}: pid {}, {}\n", timestamp(), name_of(level), ::getpid(), text));
-  else
-    put(level, fmt::format("[{}] {}: {}\n", timestamp(), name_of(level), text));
+    return fmt::format("[{}] {}: pid {}, ", timestamp(), name_of(level), ::getpid());
+  return fmt::format("[{}] {}: ", timestamp(), name_of(level));
+}
+
+std::size_t Log::overhead(Level level) const {
+  return head(level).size() + 1;
+}
+
+void Log::line(Level level, std::string_view text) {
+  if (wants(level))
+    put(level, head(level).append(text).append("\n"));
 }
 
 void Log::plain(std::string_view text) {

@@ -30,6 +30,8 @@ public:
   [[nodiscard]] bool wants(Level level) const { return level >= level_; }
 
   void line(Level level, std::string_view text);
+  // Bytes of a line besides its text, the newline included.
+  [[nodiscard]] std::size_t overhead(Level level) const;
   // Text of a worker, without time and level. A newline is added.
   void plain(std::string_view text);
 
@@ -51,6 +53,7 @@ public:
   }
 
 private:
+  [[nodiscard]] std::string head(Level level) const;
   void put(Level level, const std::string &text) const;
   Fd owned_;
   int fd_ = 2;

@@ -174,3 +174,23 @@ def test_status_page(server):
         page = s.page("/status", query)
         assert page.header("Content-Type").startswith(kind)
         assert re.search(pattern, page.text, re.M), page.text
+
+
+def test_a_megabyte_in_one_line_and_ten_of_stderr(server):
+    """log_limit is the length of a whole line; the log never holds up a request."""
+    s = server(pools={"www": {"catch_workers_output": "yes", "pm.max_children": 1}}, log_limit=2000000, log_level="notice").start()
+    write = "$f = fopen('php://stderr', 'w'); for ($i = 0; $i < {n}; $i++) fwrite($f, str_repeat('{c}', {size}) . \"{end}\"); echo 'done';"
+    script = s.script("long.php", write.replace("{n}", "16").replace("{c}", "x").replace("{size}", "65536").replace("{end}", ""))
+    assert s.request(script).text == "done"
+    s.wait_log(r'said into stderr: "x{1048576}"\n')
+    script = s.script("much.php", write.replace("{n}", "10240").replace("{c}", "y").replace("{size}", "1023").replace("{end}", "\\n"))
+    assert s.request(script).text == "done"
+    wait_for(lambda: s.log.count('"' + "y" * 1023 + '"\n') == 10240, "every line")
+
+
+def test_long_lines_are_cut_at_log_limit(server):
+    s = server(pools={"www": {"catch_workers_output": "yes"}}, log_limit=1024, log_level="notice").start()
+    assert s.request(s.script("a.php", "file_put_contents('php://stderr', str_repeat('z', 3000) . \"\\n\"); echo 'x';")).text == "x"
+    wait_for(lambda: s.log.count("z") == 3000)
+    lines = [line for line in s.log.splitlines() if "zz" in line]
+    assert {len(line) + 1 for line in lines[:-1]} == {1024} and len(lines[-1]) < 1024

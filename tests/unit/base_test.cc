@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include "base/line_splitter.h"
 #include "base/result.h"
 #include "base/text.h"
 
@@ -28,6 +29,58 @@ TEST(Text, EditDistance) {
   EXPECT_EQ(edit_distance("listen", "listen"), 0U);
   EXPECT_EQ(edit_distance("listn", "listen"), 1U);
   EXPECT_EQ(edit_distance("kitten", "sitting"), 3U);
+}
+
+using namespace std::string_literals;
+
+// The lines of `pieces` that come one after the other, then a flush.
+std::vector<std::string> lines(const std::vector<std::string> &pieces, std::size_t room) {
+  LineSplitter splitter;
+  std::vector<std::string> out;
+  const auto keep = [&out](const std::string &line) { out.push_back(line); };
+  for (const std::string &piece : pieces)
+    splitter.feed(piece, room, keep);
+  splitter.flush(room, keep);
+  return out;
+}
+
+using Lines = std::vector<std::string>;
+
+TEST(LineSplitter, NewlinesAndRoom) {
+  EXPECT_EQ(lines({"a\nb", "c\n\nd"}, 10), (Lines{"a", "bc", "", "d"}));
+  EXPECT_EQ(lines({"12345"}, 5), (Lines{"12345"}));
+  EXPECT_EQ(lines({"12345\n"}, 5), (Lines{"12345"}));
+  EXPECT_EQ(lines({"1234567890123\nx\n"}, 5), (Lines{"12345", "67890", "123", "x"}));
+  EXPECT_EQ(lines({""}, 5), Lines{});
+}
+
+TEST(LineSplitter, FlushMarkEndsAMessage) {
+  const std::string mark = "\0fscf\0"s;
+  EXPECT_EQ(lines({"one" + mark + "two\n" + mark}, 10), (Lines{"one", "two"}));
+  EXPECT_EQ(lines({"12345" + mark + "x"}, 5), (Lines{"12345", "x"}));
+  EXPECT_EQ(lines({"123\0fabc"s}, 5), (Lines{"123\0f"s, "abc"}));
+  for (std::size_t cut = 1; cut < mark.size(); ++cut) {
+    EXPECT_EQ(lines({"1234" + mark.substr(0, cut), mark.substr(cut) + "x"}, 5), (Lines{"1234", "x"})) << cut;
+    EXPECT_EQ(lines({"12345" + mark.substr(0, cut), mark.substr(cut) + "x"}, 5), (Lines{"12345", "x"})) << cut;
+  }
+}
+
+TEST(LineSplitter, AnyPiecesGiveTheSame) {
+  const std::string text = "hello\0fscf\0world\n\0fsc and\0fscf\0\n more than there is room for\n"s;
+  const Lines whole = lines({text}, 12);
+  for (std::size_t size = 1; size < text.size(); ++size) {
+    Lines pieces;
+    for (std::size_t at = 0; at < text.size(); at += size)
+      pieces.push_back(text.substr(at, size));
+    EXPECT_EQ(lines(pieces, 12), whole) << size;
+  }
+}
+
+TEST(LineSplitter, AMegabyteStaysOneLine) {
+  const std::string large(1 << 20, 'x');
+  Lines pieces(64, std::string(16384, 'x'));
+  pieces.emplace_back("\n");
+  EXPECT_EQ(lines(pieces, 2 << 20), Lines{large});
 }
 
 TEST(Result, ValueOrError) {
