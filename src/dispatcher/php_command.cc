@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cctype>
-#include <map>
 
 namespace tqfpm::dispatcher {
 
@@ -21,6 +20,17 @@ bool is_expression(const std::string &value) {
 void add_settings(std::vector<std::string> &arguments, const std::vector<config::KeyValue> &settings) {
   for (const config::KeyValue &each : settings)
     arguments.push_back(define_argument(each.key, each.value));
+}
+
+// Replaces the variable, or adds it at the end: the order stays.
+void set_variable(std::vector<std::string> &environment, const std::string &name, const std::string &value) {
+  const std::string head = name + "=";
+  const auto found = std::find_if(environment.begin(), environment.end(),
+                                  [&head](const std::string &each) { return each.starts_with(head); });
+  if (found != environment.end())
+    *found = head + value;
+  else
+    environment.push_back(head + value);
 }
 
 bool is_ours(const std::string &name) {
@@ -61,21 +71,18 @@ PhpCommand php_command(const config::PoolConfig &pool, const PhpOptions &options
   add_settings(command.arguments, pool.php_admin_flag);
   command.arguments.push_back(define_argument("fastcgi.logging", "1"));
 
-  std::map<std::string, std::string> environment;
   for (char **entry = inherited; !pool.clear_env && *entry != nullptr; ++entry) {
     const std::string text = *entry;
     const std::size_t equals = text.find('=');
     if (equals != std::string::npos && !is_ours(text.substr(0, equals)))
-      environment[text.substr(0, equals)] = text.substr(equals + 1);
+      set_variable(command.environment, text.substr(0, equals), text.substr(equals + 1));
   }
   if (identity != nullptr) {
-    environment["USER"] = identity->user;
-    environment["HOME"] = identity->home;
+    set_variable(command.environment, "USER", identity->user);
+    set_variable(command.environment, "HOME", identity->home);
   }
   for (const config::KeyValue &each : pool.env)
-    environment[each.key] = each.value;
-  for (const auto &[name, value] : environment)
-    command.environment.push_back(name + "=" + value);
+    set_variable(command.environment, each.key, each.value);
   // php-cgi would end itself after 500 requests; tqfpm counts.
   command.environment.emplace_back("PHP_FCGI_MAX_REQUESTS=0");
   return command;

@@ -95,8 +95,7 @@ int test(const Options &options) {
 
 Status open_error_log(const Options &options, const config::GlobalConfig &global) {
   sys::log().set_level(static_cast<sys::Level>(global.log_level));
-  const bool to_stderr = options.force_stderr || global.error_log.empty();
-  if (to_stderr)
+  if (!uses_error_log(options, global))
     return success();
   auto fd = sys::open_log(global.error_log);
   if (!fd.ok())
@@ -128,13 +127,12 @@ Result<sys::Fd> daemonize() {
   return writer;
 }
 
-// A daemon holds no terminal. Standard error stays where the log is going there.
-void leave_terminal(const Options &options) {
+// A daemon holds no terminal.
+void leave_terminal() {
   const sys::Fd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
   (void)::dup2(null.get(), 0);
   (void)::dup2(null.get(), 1);
-  if (!options.force_stderr)
-    (void)::dup2(null.get(), 2);
+  (void)::dup2(null.get(), 2);
 }
 
 int refuse(const std::string &why) {
@@ -172,6 +170,8 @@ int run(const Options &options, int argc, char **argv) {
   if (!reloaded) // until the pools serve: for whoever started it
     sys::log().set_echo(background ? sys::Level::kWarning : sys::Level::kNotice);
   log_messages(loaded);
+  for (const InheritedSocket &each : inheritance.sockets)
+    sys::log().notice("using inherited socket fd={}, \"{}\"", each.fd.get(), each.address);
   if (inheritance.refused)
     sys::log().error("the configuration changed during the reload and cannot be used: everything goes on as it was");
   sys::Fd readiness;
@@ -183,7 +183,7 @@ int run(const Options &options, int argc, char **argv) {
   }
   Master master(options, std::vector<std::string>(argv, argv + argc), std::move(config), std::move(inheritance));
   if (readiness.valid())
-    master.report_readiness_to(std::move(readiness), [options] { leave_terminal(options); });
+    master.report_readiness_to(std::move(readiness), &leave_terminal);
   return master.run();
 }
 

@@ -221,7 +221,7 @@ void Master::reload() {
 }
 
 void Master::reopen_logs() {
-  const bool own_file = !options_.force_stderr && !config_.global.error_log.empty();
+  const bool own_file = uses_error_log(options_, config_.global);
   if (own_file) {
     auto fd = sys::open_log(config_.global.error_log);
     if (fd.ok()) {

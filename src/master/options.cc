@@ -29,7 +29,7 @@ constexpr Spec kSpecs[] = {
     {"test", 't', nullptr, "test the configuration and exit; twice (-tt): show it, too"},
     {"daemonize", 'D', nullptr, "run in the background, whatever the configuration says"},
     {"nodaemonize", 'F', nullptr, "stay in the foreground"},
-    {"force-stderr", 'O', nullptr, "log to standard error"},
+    {"force-stderr", 'O', nullptr, "in the foreground: log to standard error"},
     {"allow-to-run-as-root", 'R', nullptr, "let pools run as root (disabled by default)"},
 };
 

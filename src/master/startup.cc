@@ -152,6 +152,11 @@ config::LoadResult load_configuration(const Options &options) {
   return result;
 }
 
+bool uses_error_log(const Options &options, const config::GlobalConfig &global) {
+  const bool background = options.daemonize.value_or(global.daemonize);
+  return !global.error_log.empty() && (background || (!options.force_stderr && ::isatty(STDERR_FILENO) == 0));
+}
+
 sys::ListenSpec listen_spec(const config::PoolConfig &pool) {
   sys::ListenSpec spec;
   spec.is_unix = pool.listen.kind == config::Address::Kind::kUnix;
@@ -197,7 +202,6 @@ Result<Listener> open_listener(const config::PoolConfig &pool, std::vector<Inher
   const sys::ListenSpec spec = listen_spec(pool);
   for (InheritedSocket &each : inherited) {
     if (each.fd.valid() && (each.address == spec.text || same_address(spec, each.address))) {
-      sys::log().notice("using inherited socket fd={}, \"{}\"", each.fd.get(), spec.text);
       if (auto status = sys::set_nonblocking(each.fd.get(), true); !status.ok())
         return status.error();
       return Listener{std::move(each.fd), each.given};

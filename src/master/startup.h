@@ -28,6 +28,10 @@ struct Listener {
   bool given = false;
 };
 
+// Does the log go to error_log? As in php-fpm not for somebody who looks on: in the foreground with -O or on a
+// terminal.
+bool uses_error_log(const Options &options, const config::GlobalConfig &global);
+
 // Where a pool's listen address is bound, or will be.
 sys::ListenSpec listen_spec(const config::PoolConfig &pool);
 // Takes the pool's socket from `inherited`, or opens it. Notices are logged.
