@@ -260,4 +260,13 @@ std::string php_from_path(const std::string &config_path) {
   return plain ? version : "";
 }
 
+std::string php_folder_from_path(const std::string &config_path) {
+  const std::string version = php_from_path(config_path);
+  if (version.empty())
+    return "";
+  const std::size_t kind = config_path.find(version) + version.size() + 1; // of "fpm" in /etc/php/8.2/fpm/...
+  const std::size_t end = config_path.find('/', kind);
+  return end == std::string::npos ? "" : config_path.substr(0, end);
+}
+
 } // namespace tqfpm::config

@@ -66,5 +66,8 @@ LoadResult load(const LoadRequest &request, FileSource &source);
 
 // The PHP version in the path of a Debian-style configuration: /etc/php/8.2/fpm/php-fpm.conf -> 8.2; else "".
 std::string php_from_path(const std::string &config_path);
+// The folder of such a configuration, where its php.ini is: /etc/php/8.2/fpm/pool.d/x.conf -> /etc/php/8.2/fpm; else
+// "".
+std::string php_folder_from_path(const std::string &config_path);
 
 } // namespace tqfpm::config

@@ -83,6 +83,7 @@ sys::ExecResult start_php(const SpawnerPlan &plan, pid_t dispatcher, SpawnKind k
                 {plan.library.get(), ipc::kTemplateLibraryFd}};
     prepare_template(plan, dispatcher, exec.environment);
   } else {
+    std::erase_if(exec.environment, [](const std::string &entry) { return entry.starts_with(ipc::kEnvOwnScanDir); });
     exec.fds = {{fds[0].get(), 0}, {fds[1].get(), 1}, {fds[2].get(), 2}};
     exec.chroot = plan.chroot;
     exec.directory = plan.chdir;

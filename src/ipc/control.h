@@ -77,6 +77,8 @@ inline constexpr char kEnvChdir[] = "TQFPM_CHDIR";              // optional: wor
 inline constexpr char kEnvWorkerTitle[] = "TQFPM_WORKER_TITLE"; // what ps shows for a worker
 inline constexpr char kEnvTemplateTitle[] = "TQFPM_TEMPLATE_TITLE"; // what ps shows for the template
 inline constexpr char kEnvPreload[] = "TQFPM_LD_PRELOAD";           // optional: the operator's own LD_PRELOAD, restored
+inline constexpr char kEnvOwnScanDir[] =
+    "TQFPM_OWN_SCAN_DIR"; // optional, 1: PHP_INI_SCAN_DIR is ours, removed once it has been read
 // PHP_FCGI_MAX_REQUESTS is set to 0 for php-cgi and removed, too, once php-cgi has read it (at its first accept()).
 
 inline constexpr int kTemplateControlFd = 3;

@@ -66,6 +66,16 @@ void check_rights(const config::PoolConfig &pool, const Options &options, config
                "please specify user and group other than root, or start with --allow-to-run-as-root");
 }
 
+// php-fpm's php.ini on Debian lies beside its configuration; who moves over expects it to count.
+void find_ini(config::PoolConfig &pool, const Options &options) {
+  const std::string folder = config::php_folder_from_path(options.config_path);
+  const bool chosen = !pool.php_ini.empty() || !options.ini_path.empty() || options.no_ini;
+  const bool other_php = !pool.php_binary.empty() ||
+                         (!pool.php_version.empty() && pool.php_version != config::php_from_path(options.config_path));
+  if (!folder.empty() && !chosen && !other_php && sys::is_readable(folder + "/php.ini"))
+    pool.php_ini = folder;
+}
+
 void check_php(config::PoolConfig &pool, const std::string &config_path, config::LoadResult &result) {
   const char *directive = pool.php_binary.empty() ? "php.version" : "php.binary";
   auto binary = find_php(pool, config_path);
@@ -142,6 +152,7 @@ config::LoadResult load_configuration(const Options &options) {
   for (config::PoolConfig &pool : result.config.pools) {
     check_accounts(pool, result);
     check_rights(pool, options, result);
+    find_ini(pool, options);
     check_php(pool, request.path, result);
     auto format = status::AccessFormat::compile(pool.access_format);
     if (!format.ok())

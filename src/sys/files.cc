@@ -67,6 +67,15 @@ bool is_executable(const std::string &path) {
   return ::stat(path.c_str(), &info) == 0 && S_ISREG(info.st_mode) && ::access(path.c_str(), X_OK) == 0;
 }
 
+bool is_folder(const std::string &path) {
+  struct stat info {};
+  return ::stat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+bool is_readable(const std::string &path) {
+  return ::access(path.c_str(), R_OK) == 0;
+}
+
 std::optional<std::string> find_program(const std::string &name) {
   if (name.find('/') != std::string::npos)
     return is_executable(name) ? std::optional(name) : std::nullopt;

@@ -16,6 +16,8 @@ Result<std::string> read_file(const std::string &path);
 Result<std::string> read_fd(int fd);                                     // from its beginning
 Result<std::vector<std::string>> glob_files(const std::string &pattern); // sorted
 bool is_executable(const std::string &path);
+bool is_folder(const std::string &path);
+bool is_readable(const std::string &path);
 // `name` in $PATH (or `name` itself when it has a slash).
 std::optional<std::string> find_program(const std::string &name);
 

@@ -51,6 +51,7 @@ struct {
   uint32_t slot;
   uint32_t generation;
   bool ready_sent;
+  bool own_scan_dir;
   char *title_start;
   size_t title_size;
   char chroot[kPathSize];
@@ -180,6 +181,7 @@ __attribute__((constructor)) void begin(int argc, char **argv, char **) {
   take_text(kEnvChdir, state.chdir, sizeof state.chdir);
   take_text(kEnvWorkerTitle, state.worker_title, sizeof state.worker_title);
   take_text(kEnvTemplateTitle, state.template_title, sizeof state.template_title);
+  state.own_scan_dir = take_number(kEnvOwnScanDir) == 1;
   clean_environment();
   (void)fcntl(control, F_SETFD, FD_CLOEXEC);
   close(kTemplateLibraryFd);
@@ -316,6 +318,8 @@ bool spawn(const TemplateRequest &request, const int *fds) {
 int serve_template() {
   if (!state.ready_sent) {
     unsetenv("PHP_FCGI_MAX_REQUESTS"); // php-cgi has read it
+    if (state.own_scan_dir)
+      unsetenv("PHP_INI_SCAN_DIR");
     set_title(state.template_title);
     state.ready_sent = true;
     if (!reply(TemplateReplyType::kReady, 0, 0, 0)) {

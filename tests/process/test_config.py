@@ -98,6 +98,21 @@ def test_debians_untouched_php_fpm_configuration():
 def test_the_php_of_a_debian_folder_is_taken(folder):
     dump = subprocess.run([TQFPM, "-tt", "-y", "/etc/php/8.2/fpm/php-fpm.conf"], capture_output=True, text=True, check=True).stdout
     assert re.search(r'^php.binary = ".*/php-cgi8.2"$', dump, re.M)
+    assert 'php.ini = "/etc/php/8.2/fpm"' in dump
+
+
+@pytest.mark.parametrize("spawn", ["fork", "exec"])
+def test_a_folder_with_php_ini_and_conf_d(server, folder, spawn):
+    """As Debian's /etc/php/8.2/fpm: php.ini and conf.d of that folder count, and what a script starts knows nothing of it."""
+    ini = folder / "ini"
+    (ini / "conf.d").mkdir(parents=True)
+    (ini / "php.ini").write_text("memory_limit = 77M\n")
+    (ini / "conf.d" / "a.ini").write_text("arg_separator.output = '<>'\n")
+    s = server(pools={"www": {"php.ini": ini, "php.spawn": spawn}}).start()
+    code = "echo ini_get('memory_limit'), ini_get('arg_separator.output'), '|', shell_exec('echo $PHP_INI_SCAN_DIR$TQFPM_OWN_SCAN_DIR');"
+    limit, seen = s.request(s.script("a.php", code)).text.strip().split("|")
+    assert limit == "77M<>"
+    assert seen == ("" if spawn == "fork" else f"{ini}/conf.d")  # without the library nobody removes it
 
 
 def test_a_port_in_use_says_who_holds_it(folder):

@@ -201,6 +201,10 @@ TEST(Load, PhpVersionOfDebiansFolders) {
   EXPECT_EQ(php_from_path("/etc/php/8.2/fpm/php-fpm.conf"), "8.2");
   EXPECT_EQ(php_from_path("/etc/php/x/fpm/php-fpm.conf"), "");
   EXPECT_EQ(php_from_path("/etc/tqfpm.conf"), "");
+  EXPECT_EQ(php_folder_from_path("/etc/php/8.2/fpm/php-fpm.conf"), "/etc/php/8.2/fpm");
+  EXPECT_EQ(php_folder_from_path("/etc/php/8.2/fpm/pool.d/a.conf"), "/etc/php/8.2/fpm");
+  EXPECT_EQ(php_folder_from_path("/etc/php/8.2/php.conf"), "");
+  EXPECT_EQ(php_folder_from_path("/etc/tqfpm.conf"), "");
 }
 
 // What -tt prints, and what dispatchers are given, loads again to the same.
