@@ -9,6 +9,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 #include "dispatcher/crew.h"
 #include "fcgi/params.h"
@@ -166,7 +167,7 @@ void Crew::template_failed(const std::string &why) {
     template_->watch->set(0);
     template_->output->drain();
     template_->errors->drain();
-    old_template_ = std::move(template_);
+    old_template_ = std::exchange(template_, nullptr);
   }
   if (draining_)
     return;
@@ -186,7 +187,7 @@ void Crew::renew_template() {
   if (!fork_mode_ || template_ == nullptr || !template_->ready)
     return; // there is no memory in common, or a new one is on its way
   template_->watch->set(0);
-  old_template_ = std::move(template_);
+  old_template_ = std::exchange(template_, nullptr);
   start_template();
 }
 
