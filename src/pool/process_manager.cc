@@ -7,10 +7,17 @@ namespace tqfpm::pool {
 namespace {
 // A load around the limit is one episode, however often the queue is empty for a moment.
 constexpr Duration kEpisodeGap = seconds(10);
+constexpr Duration kShortPatience = seconds(1); // php-fpm looks once a second
+constexpr Duration kLongPatience = seconds(64);
+constexpr int kWave = 8;  // a load that is back within this many times the patience is one that comes and goes
+constexpr int kCalm = 16; // without a wave in this many times the patience it is halved
+constexpr Duration kStopInterval = milliseconds(100);
+constexpr Duration kProcessMaxRetry = milliseconds(100); // another pool's worker may have ended: nobody tells
 } // namespace
 
 ProcessManager::ProcessManager(const ManagerSettings &settings, TimePoint now)
-    : settings_(settings), tokens_(static_cast<double>(settings.max_spawn_rate)), refilled_(now) {}
+    : settings_(settings), patience_(kShortPatience), learned_at_(now),
+      tokens_(static_cast<double>(settings.max_spawn_rate)), refilled_(now) {}
 
 // Workers that should be started, before any limit.
 std::size_t ProcessManager::wanted(const PoolCounts &counts, std::size_t alive) const {
@@ -30,22 +37,53 @@ std::size_t ProcessManager::wanted(const PoolCounts &counts, std::size_t alive) 
   return needed > ready ? needed - ready : 0;
 }
 
-std::size_t ProcessManager::surplus(const PoolCounts &counts, TimePoint now, TimePoint &look_again) const {
+void ProcessManager::shrink(const PoolCounts &counts, TimePoint now, Decision &decision) {
   if (counts.idle == 0 || counts.queued > 0)
-    return 0;
+    return;
   if (settings_.kind == ManagerKind::kStatic) {
     const std::size_t alive = counts.idle + counts.busy + counts.starting;
-    return alive > settings_.max_children ? std::min(counts.idle, alive - settings_.max_children) : 0;
+    decision.stop = alive > settings_.max_children ? std::min(counts.idle, alive - settings_.max_children) : 0;
+    decision.stop_before = now;
+    return;
   }
-  if (settings_.kind == ManagerKind::kDynamic && counts.idle <= settings_.max_spare_servers)
-    return 0;
-  // One at a time and only when idle for long: a load that flaps does not flap workers. php-fpm ends one a second.
-  const Duration patience = settings_.kind == ManagerKind::kDynamic ? Duration(seconds(1)) : settings_.idle_timeout;
-  const TimePoint due = counts.oldest_idle_since + patience;
-  if (due <= now)
-    return 1;
-  look_again = std::min(look_again, due);
-  return 0;
+  const bool dynamic = settings_.kind == ManagerKind::kDynamic;
+  if (dynamic && counts.idle <= settings_.max_spare_servers)
+    return;
+  const Duration patience = dynamic ? patience_ : settings_.idle_timeout;
+  const TimePoint due = std::max(counts.oldest_idle_since + patience, dynamic ? next_stop_ : TimePoint{});
+  if (due > now) {
+    decision.look_again = std::min(decision.look_again, due);
+    return;
+  }
+  decision.stop = 1;
+  // Of a dynamic pool any idle worker may be the one: the one with the most memory, say.
+  decision.stop_before = dynamic ? now : now - patience;
+  decision.look_again = now;
+  if (dynamic)
+    learn_from_stop(now);
+}
+
+void ProcessManager::learn_from_stop(TimePoint now) {
+  if (patience_ > kShortPatience && now - learned_at_ >= patience_ * kCalm) {
+    patience_ /= 2;
+    learned_at_ = now;
+  }
+  stopped_at_ = now;
+  next_stop_ = now + kStopInterval;
+}
+
+void ProcessManager::learn_from_start(TimePoint now) {
+  if (stopped_at_ && now - *stopped_at_ < patience_ * kWave) {
+    patience_ = std::min(patience_ * 2, kLongPatience);
+    learned_at_ = now;
+  }
+  stopped_at_.reset();
+}
+
+bool ProcessManager::new_episode(std::optional<TimePoint> &last, TimePoint now) const {
+  const bool is_new = !last || now - *last >= kEpisodeGap;
+  last = now;
+  return is_new;
 }
 
 std::size_t ProcessManager::take_tokens(std::size_t wanted, TimePoint now, TimePoint &look_again) {
@@ -65,15 +103,17 @@ std::size_t ProcessManager::take_tokens(std::size_t wanted, TimePoint now, TimeP
 Decision ProcessManager::decide(const PoolCounts &counts, TimePoint now) {
   Decision decision;
   const std::size_t alive = counts.idle + counts.busy + counts.starting + counts.stopping;
-  const std::size_t want = wanted(counts, alive);
   const std::size_t room = alive < settings_.max_children ? settings_.max_children - alive : 0;
   const std::size_t ready = counts.idle + counts.starting + counts.stopping;
-  const bool exhausted = room == 0 && counts.queued > ready;
-  if (exhausted) {
-    decision.limit_reached = !exhausted_at_ || now - *exhausted_at_ >= kEpisodeGap;
-    exhausted_at_ = now;
+  std::size_t start = std::min(wanted(counts, alive), room);
+  if (room == 0 && counts.queued > ready)
+    decision.limit_reached = new_episode(exhausted_at_, now);
+  if (start > counts.allowed) {
+    if (counts.queued > ready)
+      decision.process_max_reached = new_episode(no_room_at_, now);
+    decision.look_again = now + kProcessMaxRetry;
+    start = counts.allowed;
   }
-  std::size_t start = std::min(want, room);
   if (start > 0 && now < paused_until_) {
     decision.look_again = paused_until_;
     start = 0;
@@ -81,12 +121,12 @@ Decision ProcessManager::decide(const PoolCounts &counts, TimePoint now) {
   if (start > 0 && begun_)
     start = take_tokens(start, now, decision.look_again);
   decision.start = start;
-  if (start > 0)
+  if (start > 0) {
     begun_ = true;
-  if (start == 0)
-    decision.stop = surplus(counts, now, decision.look_again);
-  if (decision.stop > 0)
-    decision.look_again = std::min(decision.look_again, now);
+    learn_from_start(now);
+  } else {
+    shrink(counts, now, decision);
+  }
   return decision;
 }
 

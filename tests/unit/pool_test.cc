@@ -129,7 +129,9 @@ TEST(ProcessManager, OnDemandEndsIdleWorkersInTime) {
   const Decision early = manager.decide(idle, kStart + seconds(9));
   EXPECT_EQ(early.stop, 0U);
   EXPECT_EQ(early.look_again, kStart + seconds(10));
-  EXPECT_EQ(manager.decide(idle, kStart + seconds(10)).stop, 1U);
+  const Decision due = manager.decide(idle, kStart + seconds(10));
+  EXPECT_EQ(due.stop, 1U);
+  EXPECT_EQ(due.stop_before, kStart); // not one that has been used since
 }
 
 TEST(ProcessManager, DynamicKeepsSparesAndShrinksSlowly) {
@@ -141,6 +143,53 @@ TEST(ProcessManager, DynamicKeepsSparesAndShrinksSlowly) {
   EXPECT_EQ(manager.decide(many, kStart + milliseconds(500)).stop, 0U); // a load that flaps does not flap workers
   EXPECT_EQ(manager.decide(many, kStart + seconds(2)).stop, 1U);
   EXPECT_EQ(manager.decide({.idle = 4, .oldest_idle_since = kStart}, kStart + seconds(3600)).stop, 0U);
+}
+
+// A load that is there for one second in every four.
+TEST(ProcessManager, WavesOfLoadDoNotFlapWorkers) {
+  ManagerSettings s = settings(ManagerKind::kDynamic);
+  s.max_children = 20;
+  s.max_spawn_rate = 100;
+  ProcessManager manager(s, kStart);
+  std::size_t alive = manager.decide({}, kStart).start;
+  std::vector<std::size_t> ended(10);
+  for (std::size_t wave = 0; wave < ended.size(); ++wave) {
+    const TimePoint begin = kStart + seconds(4 * wave);
+    alive += manager.decide({.busy = alive, .queued = 20 - std::min<std::size_t>(alive, 20)}, begin).start;
+    for (int ms = 1000; ms < 4000; ms += 50) {
+      const PoolCounts counts{.idle = alive, .oldest_idle_since = begin + seconds(1)};
+      const Decision decision = manager.decide(counts, begin + milliseconds(ms));
+      EXPECT_EQ(decision.start, 0U);
+      ended[wave] += decision.stop;
+      alive -= decision.stop;
+    }
+  }
+  EXPECT_GT(ended[0], 5U);
+  EXPECT_EQ(ended.back(), 0U); // it has learned
+  // The load stays away: the surplus goes, and after some time the next one goes as quickly as at first.
+  TimePoint now = kStart + seconds(40);
+  const TimePoint idle_since = now;
+  for (; alive > s.max_spare_servers && now < kStart + seconds(200); now += milliseconds(100))
+    alive -= manager.decide({.idle = alive, .oldest_idle_since = idle_since}, now).stop;
+  EXPECT_EQ(alive, s.max_spare_servers);
+  for (int hour = 1; hour <= 8; ++hour) {
+    const PoolCounts counts{.idle = 5, .oldest_idle_since = kStart + seconds(3600 * hour)};
+    (void)manager.decide(counts, kStart + seconds(3600 * hour + 70));
+  }
+  EXPECT_EQ(manager.decide({.idle = 5, .oldest_idle_since = kStart + seconds(40000)}, kStart + seconds(40002)).stop,
+            1U);
+}
+
+TEST(ProcessManager, ProcessMaxBoundsStartsAndIsSaidOncePerEpisode) {
+  ProcessManager manager(settings(ManagerKind::kOnDemand), kStart);
+  EXPECT_EQ(manager.decide({.queued = 5, .allowed = 2}, kStart).start, 2U);
+  const Decision none = manager.decide({.busy = 2, .queued = 3, .allowed = 0}, kStart + seconds(60));
+  EXPECT_EQ(none.start, 0U);
+  EXPECT_TRUE(none.process_max_reached);
+  EXPECT_FALSE(none.limit_reached);
+  EXPECT_LE(none.look_again, kStart + seconds(61)); // nobody tells when another pool has made room
+  EXPECT_FALSE(manager.decide({.busy = 2, .queued = 3, .allowed = 0}, kStart + seconds(61)).process_max_reached);
+  EXPECT_EQ(manager.decide({.busy = 2, .queued = 3, .allowed = 9}, kStart + seconds(62)).start, 3U);
 }
 
 TEST(ProcessManager, SpawnRateIsARate) {
@@ -195,6 +244,7 @@ void live(ManagerKind kind, unsigned seed) {
   WorkerTable table(s.max_children * 2);
   TimePoint now = kStart;
   std::size_t queued = 0;
+  std::size_t allowed = SIZE_MAX;
   const auto any = [&](WorkerState state) -> std::optional<WorkerId> {
     for (std::size_t i = 0; i < table.slots(); ++i) {
       if (const auto id = table.at(i); id && table.state(*id) == state)
@@ -208,11 +258,13 @@ void live(ManagerKind kind, unsigned seed) {
                       table.count(WorkerState::kStarting),
                       table.count(WorkerState::kStopping),
                       queued,
-                      {}};
+                      {},
+                      allowed};
     if (const auto oldest = table.oldest_idle())
       counts.oldest_idle_since = table.since(*oldest);
     const Decision decision = manager.decide(counts, now);
     ASSERT_LE(decision.stop, counts.idle);
+    ASSERT_LE(decision.start, allowed);
     for (std::size_t i = 0; i < decision.start; ++i)
       ASSERT_TRUE(table.start(now).has_value());
     for (std::size_t i = 0; i < decision.stop; ++i)
@@ -224,8 +276,10 @@ void live(ManagerKind kind, unsigned seed) {
       --queued;
     }
   };
-  for (int step = 0; step < 120000; ++step) {
+  for (int step = 0; step < 170000; ++step) {
     now += milliseconds(random() % 200);
+    if (random() % 50 == 0)
+      allowed = random() % 2 == 0 ? SIZE_MAX : random() % 3;
     switch (random() % 6) {
     case 0:
       queued += random() % 3;
@@ -261,6 +315,7 @@ void live(ManagerKind kind, unsigned seed) {
       sum += table.count(static_cast<WorkerState>(i));
     ASSERT_EQ(sum, table.slots());
   }
+  allowed = SIZE_MAX;
   for (int turn = 0; queued > 0 && turn < 100000; ++turn) {
     now += seconds(1);
     while (const auto id = any(WorkerState::kStarting))
@@ -277,7 +332,7 @@ void live(ManagerKind kind, unsigned seed) {
 
 TEST(ProcessManager, RandomLivesKeepTheBounds) {
   for (const ManagerKind kind : {ManagerKind::kStatic, ManagerKind::kDynamic, ManagerKind::kOnDemand}) {
-    for (unsigned seed = 1; seed <= 3; ++seed)
+    for (unsigned seed = 1; seed <= 3; ++seed) // in all more than a million events
       live(kind, seed);
   }
 }
