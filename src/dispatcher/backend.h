@@ -66,6 +66,9 @@ public:
   unsigned batch = 0;                // of the template that it was forked from
   bool terminated = false;           // request_terminate_timeout: the first signal has been sent
   std::uint64_t served = 0;
+  std::uint64_t limit = 0; // requests after which it is replaced; 0: none
+  TimePoint work_since{};  // when it got the request that PHP works on, also when the client has gone; none: it is free
+  std::string left_work;   // that request in words, once its client has gone
 
 private:
   void on_events(unsigned events);

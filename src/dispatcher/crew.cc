@@ -11,6 +11,7 @@
 
 #include "dispatcher/client.h"
 #include "sys/log.h"
+#include "sys/proc_info.h"
 #include "sys/socket.h"
 
 namespace tqfpm::dispatcher {
@@ -65,13 +66,18 @@ const char *state_name(WorkerState state) {
 
 } // namespace
 
-Crew::Crew(sys::EventLoop &loop, CrewOwner &owner, const config::PoolConfig &pool, CrewSettings settings,
-           SpawnerProcess spawner, status::Scoreboard &scoreboard)
-    : loop_(loop), owner_(owner), pool_(pool), scoreboard_(scoreboard),
+Crew::Crew(sys::EventLoop &loop, CrewOwner &owner, const config::PoolConfig &pool, const CrewSettings &settings,
+           SpawnerProcess spawner)
+    : loop_(loop), owner_(owner), pool_(pool), scoreboard_(settings.scoreboard), processes_(settings.processes),
+      process_max_(static_cast<std::uint64_t>(settings.global.process_max)), holder_(processes_.claim(::getpid())),
       // Twice the children: ones that end make no room for a while.
       table_(static_cast<std::size_t>(pool.pm_max_children) * 2), manager_(manager_settings(pool), Clock::now()),
+      recycling_(static_cast<std::uint64_t>(pool.pm_max_requests), static_cast<std::size_t>(pool.pm_max_children),
+                 static_cast<std::uint32_t>(::getpid())),
       backends_(table_.slots()), spawner_(std::move(spawner)), fork_mode_(settings.fork_mode),
-      log_limit_(settings.log_limit), faults_(settings.fault_threshold, settings.fault_interval),
+      log_limit_(static_cast<std::size_t>(settings.global.log_limit)),
+      faults_(static_cast<std::size_t>(settings.global.emergency_restart_threshold),
+              settings.global.emergency_restart_interval),
       decide_timer_(loop, [this] { owner_.crew_changed(); }), deadline_timer_(loop, [this] { check_deadlines(); }),
       template_timer_(loop, [this] { template_due(); }) {
   link_ = std::make_unique<SpawnerLink>(
@@ -79,7 +85,9 @@ Crew::Crew(sys::EventLoop &loop, CrewOwner &owner, const config::PoolConfig &poo
       [] { sys::log().debug("the spawner has closed its control socket"); });
 }
 
-Crew::~Crew() = default;
+Crew::~Crew() {
+  processes_.forget(::getpid());
+}
 
 void Crew::begin() {
   if (fork_mode_)
@@ -103,6 +111,7 @@ pool::PoolCounts Crew::counts(std::size_t queued) const {
   counts.starting = table_.count(WorkerState::kStarting);
   counts.stopping = table_.count(WorkerState::kStopping);
   counts.queued = queued;
+  counts.allowed = processes_.room(process_max_);
   if (const auto oldest = table_.oldest_idle())
     counts.oldest_idle_since = table_.since(*oldest);
   return counts;
@@ -137,19 +146,45 @@ void Crew::decide(std::size_t queued, bool draining) {
     const std::size_t coming = now_counts.idle + now_counts.starting;
     start = std::min(start, queued > coming ? queued - coming : 0);
   }
+  say_limits(decision);
+  for (std::size_t i = 0; i < start; ++i)
+    start_worker();
+  for (std::size_t i = 0; i < decision.stop; ++i) {
+    if (const auto surplus = surplus_worker(decision.stop_before))
+      stop_worker(*backends_[surplus->index], Metric::ended_idle);
+  }
+  decide_timer_.at(decision.look_again);
+  update_gauges();
+}
+
+void Crew::say_limits(const pool::Decision &decision) {
   if (decision.limit_reached) {
     scoreboard_.add(Metric::max_children_reached);
     sys::log().warning("[pool {}] server reached pm.max_children setting ({}), consider raising it", pool_.name,
                        pool_.pm_max_children);
   }
-  for (std::size_t i = 0; i < start; ++i)
-    start_worker();
-  for (std::size_t i = 0; i < decision.stop; ++i) {
-    if (const auto oldest = table_.oldest_idle())
-      stop_worker(*backends_[oldest->index], Metric::ended_idle);
+  if (decision.process_max_reached)
+    sys::log().warning("[pool {}] The maximum number of processes has been reached. Please review your configuration "
+                       "and consider raising 'process.max' ({})",
+                       pool_.name, process_max_);
+}
+
+// Of the workers that are idle since then at the latest: the one with the most memory of its own. The least recently
+// used one where that cannot be told.
+std::optional<WorkerId> Crew::surplus_worker(TimePoint idle_since) const {
+  constexpr int kLooks = 64; // the loop must not stand still in a pool of thousands
+  std::optional<WorkerId> chosen;
+  std::uint64_t most = 0;
+  auto each = table_.oldest_idle();
+  for (int i = 0; each && i < kLooks && table_.since(*each) <= idle_since; ++i, each = table_.next_idle(*each)) {
+    const auto use = sys::memory_use(backends_[each->index]->pid);
+    const std::uint64_t own = use ? use->resident - std::min(use->shared, use->resident) : 0;
+    if (!chosen || own > most) {
+      chosen = each;
+      most = own;
+    }
   }
-  decide_timer_.at(decision.look_again);
-  update_gauges();
+  return chosen;
 }
 
 // --- requests -------------------------------------------------------------------------------------------------------
@@ -165,6 +200,7 @@ bool Crew::assign(Request &request, WorkerId id, std::string head) {
   request.worker = id;
   request.worker_pid = backend.pid;
   backend.terminated = false;
+  backend.work_since = now;
   backend.assign(request, std::move(head));
   if (pool_.request_terminate_timeout > Duration::zero())
     arm_deadline(now + pool_.request_terminate_timeout);
@@ -181,6 +217,7 @@ void Crew::abandon(Request &request) {
   Backend *backend = find(request.worker);
   if (backend == nullptr || backend->request() != &request)
     return;
+  backend->left_work = work_text(request);
   backend->abandon();
   table_.set(request.worker, WorkerState::kAborting, Clock::now());
   if (!fork_mode_)
@@ -204,19 +241,34 @@ void Crew::worker_response(Backend &backend, std::string_view records, const fcg
     backend.errors->flush();
   }
   scoreboard_.add(Metric::php_requests);
-  const auto limit = static_cast<std::uint64_t>(pool_.pm_max_requests);
-  if (table_.state(backend.id()) == WorkerState::kStopping)
-    return;
-  if (limit > 0 && backend.served >= limit) {
-    stop_worker(backend, Metric::ended_max_requests);
+  backend.work_since = TimePoint{};
+  if (table_.state(backend.id()) != WorkerState::kStopping)
+    after_request(backend);
+}
+
+void Crew::after_request(Backend &backend) {
+  if (recycle(backend)) {
     owner_.crew_changed();
-  } else if (!backend.connected()) {
-    table_.set(backend.id(), WorkerState::kAborting, Clock::now());
-    if (!fork_mode_)
-      probe(backend);
-  } else {
-    now_idle(backend);
+    return;
   }
+  // What the script left running and has ended is waited for by the worker when it takes a new connection.
+  if (fork_mode_ && pool_.process_kill_descendants && !sys::children_of(backend.pid).empty())
+    backend.disconnect();
+  if (backend.connected()) {
+    now_idle(backend);
+    return;
+  }
+  table_.set(backend.id(), WorkerState::kAborting, Clock::now());
+  if (!fork_mode_)
+    probe(backend);
+}
+
+bool Crew::recycle(Backend &backend) {
+  const std::size_t in_progress = table_.count(WorkerState::kStopping) + table_.count(WorkerState::kStarting);
+  if (!recycling_.due(backend.served, backend.limit, in_progress))
+    return false;
+  stop_worker(backend, Metric::ended_max_requests);
+  return true;
 }
 
 void Crew::worker_disconnected(Backend &backend, bool returned) {
@@ -255,8 +307,11 @@ void Crew::now_idle(Backend &backend) {
     else
       sys::log().debug("[pool {}] child {} started", pool_.name, backend.pid);
     replacing_ = false;
+    if (orphans_wait_)
+      kill_orphans();
   }
   table_.set(backend.id(), WorkerState::kIdle, Clock::now());
+  backend.work_since = TimePoint{};
   if (outdated(backend))
     stop_worker(backend, Metric::ended_renewed);
   if (!ready_) {

@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "config/types.h"
@@ -15,7 +16,9 @@
 #include "dispatcher/spawner.h"
 #include "pool/fault_window.h"
 #include "pool/process_manager.h"
+#include "pool/recycling.h"
 #include "pool/worker_table.h"
+#include "status/process_board.h"
 #include "status/render.h"
 #include "status/scoreboard.h"
 
@@ -23,6 +26,9 @@ namespace tqfpm::dispatcher {
 
 // A wait status: "exited with code 3" or "exited on signal 11 (SIGSEGV - core dumped)", php-fpm's words.
 std::string end_text(int status);
+// A request in php-fpm's words for its log: script 'X' (request: "GET /x").
+std::string work_text(const Request &request);
+inline constexpr char kTimedOut[] = "timeout"; // how a request was lost: request_terminate_timeout
 
 // What the crew tells the dispatcher. None of these may destroy the crew.
 class CrewOwner {
@@ -42,15 +48,15 @@ inline constexpr Duration kStartPatience = seconds(30); // from a worker's start
 
 struct CrewSettings {
   bool fork_mode = true;
-  std::size_t log_limit = 1024; // longest line of worker output, in bytes
-  std::size_t fault_threshold = 0;
-  Duration fault_interval{};
+  const config::GlobalConfig &global;
+  status::Scoreboard &scoreboard;
+  status::ProcessBoard &processes;
 };
 
 class Crew : private BackendOwner {
 public:
-  Crew(sys::EventLoop &loop, CrewOwner &owner, const config::PoolConfig &pool, CrewSettings settings,
-       SpawnerProcess spawner, status::Scoreboard &scoreboard);
+  Crew(sys::EventLoop &loop, CrewOwner &owner, const config::PoolConfig &pool, const CrewSettings &settings,
+       SpawnerProcess spawner);
   ~Crew() override;
 
   // Starts the template, or in exec mode goes on at once.
@@ -113,6 +119,11 @@ private:
   bool dial(Backend &backend);
   void probe(Backend &backend);
   void now_idle(Backend &backend);
+  [[nodiscard]] std::optional<pool::WorkerId> surplus_worker(TimePoint idle_since) const;
+  void say_limits(const pool::Decision &decision);
+  void after_request(Backend &backend);
+  bool recycle(Backend &backend);
+  void kill_orphans();
   void stop_worker(Backend &backend, status::Metric why);
   void kill_worker(Backend &backend, status::Metric why);
   void count_fault(int status);
@@ -140,14 +151,19 @@ private:
   CrewOwner &owner_;
   const config::PoolConfig &pool_;
   status::Scoreboard &scoreboard_;
+  status::ProcessBoard &processes_;
+  std::uint64_t process_max_; // of all pools; 0: no limit
+  std::size_t holder_;        // our cell of processes_
   pool::WorkerTable table_;
   pool::ProcessManager manager_;
+  pool::Recycling recycling_;
   std::vector<std::unique_ptr<Backend>> backends_; // by slot
   std::vector<std::unique_ptr<Backend>> retired_;  // ended, destroyed when no callback of theirs can run
   std::unordered_map<int, pool::WorkerId> by_pid_;
   std::unordered_map<std::uint32_t, pool::WorkerId> execs_; // spawner requests in progress
   bool template_asked_ = false;                             // one of them is for a template
   std::unordered_map<int, int> early_ends_; // of processes whose pid the spawner has perhaps not told yet: status
+  std::unordered_set<int> templates_;       // pids, those that have been told to go included
   std::unique_ptr<Template> template_;
   std::unique_ptr<Template> old_template_; // the one before, until the loop turns
   SpawnerProcess spawner_;
@@ -158,7 +174,8 @@ private:
   unsigned batch_ = 0; // counts templates that have become ready
   bool ready_ = false;
   bool draining_ = false;
-  bool replacing_ = false; // workers that start take the place of ones that died: worth a NOTICE
+  bool orphans_wait_ = false; // to be killed as soon as all children are known
+  bool replacing_ = false;    // workers that start take the place of ones that died: worth a NOTICE
   std::uint32_t next_exec_ = 1;
   unsigned template_failures_ = 0;
   sys::TimerWatch decide_timer_;

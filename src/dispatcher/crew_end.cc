@@ -8,6 +8,7 @@
 #include "dispatcher/client.h"
 #include "dispatcher/crew.h"
 #include "sys/log.h"
+#include "sys/proc_info.h"
 
 namespace tqfpm::dispatcher {
 
@@ -33,6 +34,11 @@ std::string end_text(int status) {
                        WCOREDUMP(status) ? " - core dumped" : "");
   }
   return fmt::format("exited with code {}", WEXITSTATUS(status));
+}
+
+std::string work_text(const Request &request) {
+  return fmt::format("script '{}' (request: \"{} {}\")", request.params.get("SCRIPT_FILENAME"),
+                     request.params.get("REQUEST_METHOD"), request.params.get("REQUEST_URI"));
 }
 
 void Crew::stop_worker(Backend &backend, Metric why) {
@@ -105,22 +111,43 @@ void Crew::worker_ended(Backend &backend, int status) {
     replacing_ = true;
     count_fault(status);
   }
+  // One that was never given anything to do died of its start, and so would the next one.
   const bool by_itself = !told || *backend.end == Metric::ended_killed;
-  if (by_itself && (table_.state(id) == WorkerState::kStarting || backend.served == 0))
+  if (by_itself && backend.served == 0 && backend.work_since == TimePoint{})
     manager_.start_failed(Clock::now());
   scoreboard_.add(*backend.end);
-  const bool was_terminated = backend.terminated;
+  const std::string how = backend.terminated ? kTimedOut
+                                             : fmt::format("{}, {:.1f} s old, {} requests served", end_text(status),
+                                                           age_of(backend), backend.served);
   backend.abandon();
   by_pid_.erase(backend.pid);
   retire(id);
+  kill_orphans();
   if (request != nullptr)
-    owner_.request_lost(*request, was_terminated ? "timeout" : end_text(status));
+    owner_.request_lost(*request, how);
   if (!ready_ && !fork_mode_)
     owner_.crew_failed("php-cgi " + end_text(status) + " before it could serve; run " + pool_.php_binary + " -v");
   owner_.crew_changed();
 }
 
+// A worker keeps its descendants below itself; when it has ended they are ours, and nobody else leaves us any.
+void Crew::kill_orphans() {
+  const auto starts = [](const auto &backend) { return backend != nullptr && backend->pid < 0; };
+  if (!pool_.process_kill_descendants)
+    return;
+  orphans_wait_ = template_asked_ || !execs_.empty() || std::any_of(backends_.begin(), backends_.end(), starts);
+  if (orphans_wait_)
+    return; // a child that comes up is not known by its pid yet; when it is we come back
+  for (const pid_t pid : sys::children_of(::getpid())) {
+    const bool known = by_pid_.contains(pid) || pid == spawner_.pid || templates_.contains(pid);
+    if (known || ::kill(pid, SIGKILL) != 0)
+      continue;
+    sys::log().notice("[pool {}] killed process {}, left by a script whose worker has ended", pool_.name, pid);
+  }
+}
+
 void Crew::retire(WorkerId id) {
+  processes_.give(holder_);
   retired_.push_back(std::move(backends_[id.index]));
   table_.remove(id);
 }
@@ -143,15 +170,18 @@ void Crew::reap() {
       continue;
     if (pid <= 0)
       return;
+    templates_.erase(pid);
     if (const auto found = by_pid_.find(pid); found != by_pid_.end())
       worker_ended(*backends_[found->second.index], status);
     else if (template_ != nullptr && pid == template_->pid)
       template_failed(end_text(status));
     else if (pid == spawner_.pid)
       spawner_ended(end_text(status));
-    else if (template_asked_ || !execs_.empty())
+    else if (template_asked_ || !execs_.empty()) {
       early_ends_[pid] = status;
-    // Others are what scripts have left behind, and former templates: nothing to do but reap them.
+      orphans_wait_ = pool_.process_kill_descendants;
+    } else
+      kill_orphans(); // what a script has left behind, or a former template: its children are ours now
   }
 }
 
@@ -166,7 +196,7 @@ void Crew::check_deadlines() {
       check_stopping(backend, now);
     else if (table_.state(*id) == WorkerState::kStarting)
       check_starting(backend, now);
-    else if (backend.request() != nullptr && pool_.request_terminate_timeout > Duration::zero())
+    else if (backend.work_since != TimePoint{} && pool_.request_terminate_timeout > Duration::zero())
       check_running(backend, now);
   }
 }
@@ -197,18 +227,16 @@ void Crew::check_stopping(Backend &backend, TimePoint now) {
   arm_deadline(now + kStopPatience);
 }
 
-// In two steps: SIGPROF makes PHP raise its own time-out error and end the request in order; then SIGKILL.
+// In two steps: SIGPROF makes PHP raise its own time-out error and end the request in order; then SIGKILL. A client
+// that has gone meanwhile does not make a script endless.
 void Crew::check_running(Backend &backend, TimePoint now) {
-  const Request &request = *backend.request();
-  const TimePoint due = request.started + pool_.request_terminate_timeout;
+  const TimePoint due = backend.work_since + pool_.request_terminate_timeout;
   if (now < due) {
     arm_deadline(due);
   } else if (!backend.terminated) {
-    sys::log().warning("[pool {}] child {}, script '{}' (request: \"{} {}\") execution timed out ({:.6f} sec), "
-                       "terminating",
-                       pool_.name, backend.pid, request.params.get("SCRIPT_FILENAME"),
-                       request.params.get("REQUEST_METHOD"), request.params.get("REQUEST_URI"),
-                       std::chrono::duration<double>(now - request.started).count());
+    sys::log().warning("[pool {}] child {}, {} execution timed out ({:.6f} sec), terminating", pool_.name, backend.pid,
+                       backend.request() != nullptr ? work_text(*backend.request()) : backend.left_work,
+                       std::chrono::duration<double>(now - backend.work_since).count());
     scoreboard_.add(Metric::timeouts);
     backend.terminated = true;
     signal_worker(backend, SIGPROF);

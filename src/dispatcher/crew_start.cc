@@ -255,6 +255,7 @@ void Crew::template_answered(const ipc::SpawnerReply &reply, const std::string &
     return;
   }
   template_->pid = reply.pid;
+  templates_.insert(reply.pid);
   if (const auto status = take_early_end(reply.pid))
     template_failed(end_text(*status));
 }
@@ -326,11 +327,16 @@ std::unique_ptr<WorkerOutput> Crew::make_output(sys::Fd pipe, WorkerId id, const
 }
 
 void Crew::start_worker() {
-  const auto id = table_.start(Clock::now());
-  if (!id)
+  if (!processes_.take(holder_, process_max_))
     return;
+  const auto id = table_.start(Clock::now());
+  if (!id) {
+    processes_.give(holder_);
+    return;
+  }
   backends_[id->index] = std::make_unique<Backend>(loop_, static_cast<BackendOwner &>(*this), *id, Clock::now());
   Backend &backend = *backends_[id->index];
+  backend.limit = recycling_.limit();
   arm_deadline(Clock::now() + kStartPatience);
   const auto outputs = make_outputs(backend);
   if (!outputs) {

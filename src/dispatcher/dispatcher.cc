@@ -43,18 +43,16 @@ std::string fresh_prefix() {
 } // namespace
 
 Dispatcher::Dispatcher(sys::EventLoop &loop, const DispatcherStart &start, SpawnerProcess spawner, bool fork_mode,
-                       sys::Mapping scoreboard)
+                       sys::Mapping scoreboard, sys::Mapping processes)
     : loop_(loop), global_(start.config.global), pool_(start.config.pools.front()), scoreboard_(std::move(scoreboard)),
-      client_settings_(client_settings(pool_)), access_format_(access_format(pool_)),
+      processes_(std::move(processes)), client_settings_(client_settings(pool_)), access_format_(access_format(pool_)),
       queue_(static_cast<std::size_t>(pool_.queue_max_length), pool_.queue_max_wait), tag_prefix_(fresh_prefix()),
       started_(Clock::now()), start_time_(std::time(nullptr)), listen_(ipc::kListenFd), control_(ipc::kControlFd),
       queue_timer_(loop, [this] { expire(); }), drain_timer_(loop, [this] { fast_stop(0); }),
       housekeeping_timer_(loop, [this] { housekeeping(); }),
       crew_(loop, *this, pool_,
-            CrewSettings{fork_mode, static_cast<std::size_t>(global_.log_limit),
-                         static_cast<std::size_t>(global_.emergency_restart_threshold),
-                         global_.emergency_restart_interval},
-            std::move(spawner), board()) {
+            CrewSettings{fork_mode, global_, board(), *static_cast<status::ProcessBoard *>(processes_.data())},
+            std::move(spawner)) {
   if (!pool_.access_log.empty())
     access_log_ = sys::Fd(ipc::kAccessLogFd);
   control_watch_ = std::make_unique<sys::IoWatch>(loop_, control_.get(), [this](unsigned) { control_readable(); });

@@ -28,7 +28,7 @@ struct DispatcherStart {
 class Dispatcher : private ClientOwner, private CrewOwner {
 public:
   Dispatcher(sys::EventLoop &loop, const DispatcherStart &start, SpawnerProcess spawner, bool fork_mode,
-             sys::Mapping scoreboard);
+             sys::Mapping scoreboard, sys::Mapping processes);
   ~Dispatcher() override;
   // Runs until the master says stop, or all is drained. The exit code.
   int run();
@@ -88,6 +88,7 @@ private:
   const config::GlobalConfig &global_;
   const config::PoolConfig &pool_;
   sys::Mapping scoreboard_;
+  sys::Mapping processes_;
   ClientSettings client_settings_;
   status::AccessFormat access_format_;
   sys::Fd access_log_;

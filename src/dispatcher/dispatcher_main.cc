@@ -24,7 +24,7 @@ namespace {
 
 // What the master did not give stays a harmless descriptor, so that nothing else gets its number.
 void settle_descriptors() {
-  for (int fd = ipc::kControlFd; fd <= ipc::kStatusListenFd; ++fd) {
+  for (int fd = ipc::kControlFd; fd <= ipc::kLastDispatcherFd; ++fd) {
     if (::fcntl(fd, F_SETFD, FD_CLOEXEC) == 0)
       continue;
     sys::Fd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
@@ -87,6 +87,10 @@ SpawnerPlan spawner_plan(const DispatcherStart &start, const std::optional<sys::
     plan.limit_core = *pool.rlimit_core;
   else if (start.config.global.rlimit_core)
     plan.limit_core = *start.config.global.rlimit_core;
+  plan.dumpable = pool.process_dumpable || !user;
+  if (!plan.dumpable)
+    plan.limit_core = 0;
+  plan.subreaper = pool.process_kill_descendants;
   if (const auto &priority = pool.process_priority ? pool.process_priority : start.config.global.process_priority)
     plan.priority = static_cast<int>(*priority);
   return plan;
@@ -116,8 +120,9 @@ int serve(const DispatcherStart &start, const std::optional<sys::Identity> &user
   const bool has_library = library.valid();
   const config::PoolConfig &pool = start.config.pools.front();
   auto scoreboard = sys::Mapping::map(ipc::kScoreboardFd, sizeof(status::Scoreboard));
-  if (!scoreboard.ok())
-    return complain(pool.name, scoreboard.error().message);
+  auto processes = sys::Mapping::map(ipc::kProcessesFd, sizeof(status::ProcessBoard));
+  if (!scoreboard.ok() || !processes.ok())
+    return complain(pool.name, scoreboard.ok() ? processes.error().message : scoreboard.error().message);
   auto spawner = fork_spawner(spawner_plan(start, user, std::move(library)));
   if (!spawner.ok())
     return complain(pool.name, spawner.error().message);
@@ -131,7 +136,8 @@ int serve(const DispatcherStart &start, const std::optional<sys::Identity> &user
   int code = 0;
   {
     sys::EventLoop loop;
-    Dispatcher dispatcher(loop, start, std::move(spawner.value()), has_library, std::move(scoreboard.value()));
+    Dispatcher dispatcher(loop, start, std::move(spawner.value()), has_library, std::move(scoreboard.value()),
+                          std::move(processes.value()));
     code = dispatcher.run();
   }
   sys::profile_stop();

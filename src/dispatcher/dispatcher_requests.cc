@@ -165,7 +165,7 @@ void Dispatcher::request_returned(Request &request) {
 // Reading changes nothing: doing it twice is harmless as long as the client has seen nothing of the first time.
 bool Dispatcher::may_retry(const Request &request, const std::string &how) const {
   const std::string_view method = request.params.get("REQUEST_METHOD");
-  return pool_.request_retry && !request.retried && !request.answering && how != "timeout" &&
+  return pool_.request_retry && !request.retried && !request.answering && how != kTimedOut &&
          (method == "GET" || method == "HEAD") && request.body_received == 0 && request.body_complete;
 }
 
@@ -190,7 +190,7 @@ void Dispatcher::request_lost(Request &request, const std::string &how) {
   }
   board().add(Metric::lost);
   if (!request.answering) {
-    const bool late = how == "timeout";
+    const bool late = how == kTimedOut;
     answer(request, late ? error_page(504, "time-out", request.tag) : error_page(502, "worker died", request.tag));
     return;
   }

@@ -45,6 +45,10 @@ void prepare_template(const SpawnerPlan &plan, pid_t dispatcher, std::vector<std
   add_variable(environment, ipc::kEnvDispatcherPid, std::to_string(dispatcher));
   add_variable(environment, ipc::kEnvWorkerTitle, "php-cgi: pool " + plan.pool);
   add_variable(environment, ipc::kEnvTemplateTitle, "php-cgi: template " + plan.pool);
+  if (!plan.dumpable)
+    add_variable(environment, ipc::kEnvDumpable, "0");
+  if (plan.subreaper)
+    add_variable(environment, ipc::kEnvSubreaper, "1");
   if (!plan.chroot.empty())
     add_variable(environment, ipc::kEnvChroot, plan.chroot);
   if (!plan.chdir.empty())
@@ -87,6 +91,7 @@ sys::ExecResult start_php(const SpawnerPlan &plan, pid_t dispatcher, SpawnKind k
     exec.fds = {{fds[0].get(), 0}, {fds[1].get(), 1}, {fds[2].get(), 2}};
     exec.chroot = plan.chroot;
     exec.directory = plan.chdir;
+    exec.subreaper = plan.subreaper;
   }
   return sys::child_exec(exec);
 }
@@ -151,7 +156,7 @@ Result<SpawnerProcess> fork_spawner(const SpawnerPlan &plan) {
     const sys::Fd control(pair.value().theirs.release());
     pair.value().ours.reset();
     // What the dispatcher holds is not the spawner's business.
-    for (int fd = ipc::kControlFd; fd <= ipc::kStatusListenFd; ++fd) {
+    for (int fd = ipc::kControlFd; fd <= ipc::kLastDispatcherFd; ++fd) {
       if (fd != ipc::kErrorLogFd && fd != control.get())
         ::close(fd);
     }

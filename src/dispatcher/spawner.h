@@ -26,6 +26,8 @@ struct SpawnerPlan {
   std::optional<std::uint64_t> limit_files;
   std::optional<std::uint64_t> limit_core;
   std::optional<int> priority; // process.priority, set while root
+  bool dumpable = true;        // process.dumpable
+  bool subreaper = false;      // process.kill_descendants
 };
 
 // Forks the spawner. Call it before the event loop exists and before privileges are dropped. Returns our end of its

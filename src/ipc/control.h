@@ -13,15 +13,17 @@ namespace tqfpm::ipc {
 // ---------------------------------------------------------------------------------------------------------------
 // master -> dispatcher: descriptors at fixed numbers in `tqfpm --dispatcher`. Those marked (opt) may be closed.
 enum DispatcherFd : int {
-  kControlFd = 3,      // SOCK_SEQPACKET to the master, MasterMessage/DispatcherMessage
-  kConfigFd = 4,       // memfd: [global] and the one pool as canonical INI (what -tt prints)
-  kScoreboardFd = 5,   // memfd: the pool's scoreboard, shared by the pool's generations
-  kErrorLogFd = 6,     // where log lines go
-  kAccessLogFd = 7,    // (opt) access.log
-  kSlowLogFd = 8,      // (opt) slowlog
-  kListenFd = 9,       // the pool's listening socket
-  kStatusListenFd = 10 // (opt) pm.status_listen
+  kControlFd = 3,       // SOCK_SEQPACKET to the master, MasterMessage/DispatcherMessage
+  kConfigFd = 4,        // memfd: [global] and the one pool as canonical INI (what -tt prints)
+  kScoreboardFd = 5,    // memfd: the pool's scoreboard, shared by the pool's generations
+  kErrorLogFd = 6,      // where log lines go
+  kAccessLogFd = 7,     // (opt) access.log
+  kSlowLogFd = 8,       // (opt) slowlog
+  kListenFd = 9,        // the pool's listening socket
+  kStatusListenFd = 10, // (opt) pm.status_listen
+  kProcessesFd = 11     // memfd: status::ProcessBoard, shared by all dispatchers
 };
+inline constexpr int kLastDispatcherFd = kProcessesFd;
 
 enum class MasterMessage : uint32_t {
   kDrain = 1,  // stop accepting, finish what is accepted and queued, exit 0; argument: deadline in ms, 0 = none;
@@ -76,7 +78,10 @@ inline constexpr char kEnvChroot[] = "TQFPM_CHROOT";            // optional: wor
 inline constexpr char kEnvChdir[] = "TQFPM_CHDIR";              // optional: workers chdir here (after chroot)
 inline constexpr char kEnvWorkerTitle[] = "TQFPM_WORKER_TITLE"; // what ps shows for a worker
 inline constexpr char kEnvTemplateTitle[] = "TQFPM_TEMPLATE_TITLE"; // what ps shows for the template
-inline constexpr char kEnvPreload[] = "TQFPM_LD_PRELOAD";           // optional: the operator's own LD_PRELOAD, restored
+inline constexpr char kEnvDumpable[] = "TQFPM_DUMPABLE"; // optional, 0: workers are not dumpable (process.dumpable)
+inline constexpr char kEnvSubreaper[] =
+    "TQFPM_SUBREAPER"; // optional, 1: a worker keeps its descendants below itself (process.kill_descendants)
+inline constexpr char kEnvPreload[] = "TQFPM_LD_PRELOAD"; // optional: the operator's own LD_PRELOAD, restored
 inline constexpr char kEnvOwnScanDir[] =
     "TQFPM_OWN_SCAN_DIR"; // optional, 1: PHP_INI_SCAN_DIR is ours, removed once it has been read
 // PHP_FCGI_MAX_REQUESTS is set to 0 for php-cgi and removed, too, once php-cgi has read it (at its first accept()).

@@ -31,9 +31,11 @@ void protect(int fd) {
 }
 
 // One line a thing: words separated by tabs, the free text last.
-std::string write_state(int config, const std::vector<std::unique_ptr<Pool>> &pools) {
+std::string write_state(int config, const std::vector<std::unique_ptr<Pool>> &pools, int processes) {
   std::string state = "tqfpm-state\t1\n";
   state += fmt::format("config\t{}\t-\n", config);
+  keep(processes);
+  state += fmt::format("processes\t{}\t-\n", processes);
   for (const auto &pool : pools) {
     if (pool->listener.valid()) {
       keep(pool->listener.get());
@@ -53,7 +55,8 @@ std::string write_state(int config, const std::vector<std::unique_ptr<Pool>> &po
   return state;
 }
 
-void protect_again(const std::vector<std::unique_ptr<Pool>> &pools) {
+void protect_again(const std::vector<std::unique_ptr<Pool>> &pools, int processes) {
+  protect(processes);
   for (const auto &pool : pools) {
     protect(pool->listener.get());
     protect(pool->scoreboard_fd.get());
@@ -88,6 +91,8 @@ void read_line(const std::string &line, Inheritance &inheritance) {
     inheritance.sockets.push_back({text, sys::Fd(fd), kind == "given"});
   else if (kind == "board")
     inheritance.scoreboards.push_back({text, sys::Fd(fd)});
+  else if (kind == "processes")
+    inheritance.processes = sys::Fd(fd);
   else if (kind == "config") {
     const sys::Fd file(fd);
     if (auto content = sys::read_fd(file.get()); content.ok())
@@ -105,14 +110,14 @@ std::string printable(const std::vector<std::string> &command) {
 } // namespace
 
 Error reexec(const std::vector<std::string> &command, const config::Config &config,
-             const std::vector<std::unique_ptr<Pool>> &pools) {
+             const std::vector<std::unique_ptr<Pool>> &pools, int processes) {
   const std::string program = sys::program_path();
   auto text = sys::sealed_text("tqfpm-config", config::dump(config));
   if (!text.ok())
     return text.error();
-  auto state = sys::sealed_text("tqfpm-state", write_state(text.value().get(), pools));
+  auto state = sys::sealed_text("tqfpm-state", write_state(text.value().get(), pools, processes));
   if (!state.ok()) {
-    protect_again(pools);
+    protect_again(pools, processes);
     return state.error();
   }
   keep(text.value().get());
@@ -133,7 +138,7 @@ Error reexec(const std::vector<std::string> &command, const config::Config &conf
   const int code = errno;
   (void)::sigprocmask(SIG_SETMASK, &before, nullptr);
   ::unsetenv(kStateVariable);
-  protect_again(pools);
+  protect_again(pools, processes);
   return Error{"cannot execute " + program + ": " + strerror(code), code};
 }
 

@@ -8,6 +8,7 @@
 #include <csignal>
 #include <cstring>
 
+#include "status/process_board.h"
 #include "sys/log.h"
 #include "sys/paths.h"
 #include "sys/sd.h"
@@ -49,7 +50,27 @@ Status Master::start() {
   null_ = std::move(null);
   if (auto status = open_pid_file(); !status.ok())
     return status;
+  if (auto status = open_process_board(); !status.ok())
+    return status;
   return open_pools();
+}
+
+// At a reload that of the image before, unless it was another version's: counting begins anew then.
+Status Master::open_process_board() {
+  constexpr std::size_t kSize = sizeof(status::ProcessBoard);
+  processes_fd_ = std::move(inheritance_.processes);
+  auto mapping = sys::Mapping::map(processes_fd_.get(), kSize);
+  if (!mapping.ok()) {
+    auto fd = sys::memory_file("tqfpm-processes", kSize);
+    if (!fd.ok())
+      return fd.error();
+    processes_fd_ = std::move(fd.value());
+    mapping = sys::Mapping::map(processes_fd_.get(), kSize);
+    if (!mapping.ok())
+      return mapping.error();
+  }
+  processes_ = std::make_unique<sys::Mapping>(std::move(mapping.value()));
+  return success();
 }
 
 // At a reload nothing that goes wrong here ends what already serves: it is said, and the rest goes on.
@@ -213,7 +234,7 @@ void Master::reload() {
   Status valid = validate_with_new_binary(command_);
   if (valid.ok()) {
     pid_file_.forget();
-    valid = reexec(command_, config_, pools_);
+    valid = reexec(command_, config_, pools_, processes_fd_.get());
     pid_file_.adopt(config_.global.pid);
   }
   sys::log().error("the reload is refused and everything goes on as it was: {}", valid.error().message);

@@ -54,6 +54,7 @@ struct Inheritance {
     sys::Fd fd;
   };
   std::vector<Board> scoreboards;
+  sys::Fd processes; // status::ProcessBoard
 };
 
 class Master {
@@ -76,6 +77,7 @@ private:
   // startup
   Status start();
   Status open_pid_file();
+  Status open_process_board();
   Status open_pools();
   Status adopt(Pool &pool);
   Status open_pool(Pool &pool);
@@ -115,6 +117,8 @@ private:
   std::vector<Pool *> start_again_;                // whose generation could not even be started
   sys::PidFile pid_file_;
   sys::Fd null_;
+  sys::Fd processes_fd_;
+  std::unique_ptr<sys::Mapping> processes_; // status::ProcessBoard
   bool background_ = false;
   sys::Fd readiness_;
   std::function<void()> leave_terminal_;
@@ -130,7 +134,7 @@ private:
 // handover.cc: re-exec in place.
 // Replaces this process by a new image of the program with the same arguments. Returns only when that fails.
 Error reexec(const std::vector<std::string> &command, const config::Config &config,
-             const std::vector<std::unique_ptr<Pool>> &pools);
+             const std::vector<std::unique_ptr<Pool>> &pools, int processes);
 // What the image before has left in the environment; the variable is removed.
 Inheritance take_inheritance();
 // Runs the program with -t on the same configuration; the text of what it says when it refuses.

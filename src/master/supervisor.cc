@@ -9,6 +9,7 @@
 
 #include "config/dump.h"
 #include "master/master.h"
+#include "status/process_board.h"
 #include "sys/child_exec.h"
 #include "sys/log.h"
 #include "sys/paths.h"
@@ -83,7 +84,8 @@ Status Master::start_generation(Pool &pool) {
               {text.value().get(), ipc::kConfigFd},
               {pool.scoreboard_fd.get(), ipc::kScoreboardFd},
               {sys::log().fd(), ipc::kErrorLogFd},
-              {pool.listener.get(), ipc::kListenFd}};
+              {pool.listener.get(), ipc::kListenFd},
+              {processes_fd_.get(), ipc::kProcessesFd}};
   if (background_) { // whoever waits for the end of the daemon's output must not wait for a dispatcher's
     plan.fds.emplace_back(null_.get(), 1);
     plan.fds.emplace_back(null_.get(), 2);
@@ -231,6 +233,7 @@ void Master::reap() {
 }
 
 void Master::generation_ended(Pool &pool, Generation &generation, int status) {
+  static_cast<status::ProcessBoard *>(processes_->data())->forget(generation.pid);
   control_readable(pool, generation); // its last words
   const auto found = std::find_if(pool.generations.begin(), pool.generations.end(),
                                   [&](const auto &each) { return each.get() == &generation; });

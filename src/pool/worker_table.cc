@@ -79,6 +79,12 @@ std::optional<WorkerId> WorkerTable::oldest_idle() const {
   return WorkerId{oldest_, slots_[oldest_].generation};
 }
 
+std::optional<WorkerId> WorkerTable::next_idle(WorkerId id) const {
+  TQFPM_ASSERT(state(id) == WorkerState::kIdle);
+  const std::uint32_t next = slots_[id.index].newer;
+  return next == kNone ? std::nullopt : std::optional(WorkerId{next, slots_[next].generation});
+}
+
 std::optional<WorkerId> WorkerTable::at(std::size_t index) const {
   if (index >= slots_.size() || slots_[index].state == WorkerState::kFree)
     return std::nullopt;

@@ -45,6 +45,8 @@ public:
   // Most recently idle worker, to give work to; least recently idle one, to end.
   [[nodiscard]] std::optional<WorkerId> newest_idle() const;
   [[nodiscard]] std::optional<WorkerId> oldest_idle() const;
+  // The one that became idle next after the idle worker `id`.
+  [[nodiscard]] std::optional<WorkerId> next_idle(WorkerId id) const;
   [[nodiscard]] TimePoint since(WorkerId id) const; // when it entered its state
 
   [[nodiscard]] std::size_t count(WorkerState state) const { return counts_[static_cast<std::size_t>(state)]; }

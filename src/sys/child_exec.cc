@@ -1,6 +1,7 @@
 #include "sys/child_exec.h"
 
 #include <fcntl.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -86,6 +87,8 @@ bool set_limits(const ExecPlan &plan) noexcept {
   reset_signals();
   if (plan.new_session)
     ::setsid();
+  if (plan.subreaper)
+    (void)::prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
   if (!place_fds(prepared))
     give_up(prepared, ExecStage::kFds);
   if (!set_limits(plan))

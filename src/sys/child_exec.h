@@ -31,6 +31,7 @@ struct ExecPlan {
   std::string directory; // empty: as it is
   bool detach = false;   // fork twice: the process becomes a child of the nearest subreaper, not of the caller
   bool new_session = false;
+  bool subreaper = false; // descendants that lose their parent become its children
 };
 
 struct ExecResult {

@@ -52,6 +52,8 @@ struct {
   uint32_t generation;
   bool ready_sent;
   bool own_scan_dir;
+  bool not_dumpable;
+  bool subreaper;
   char *title_start;
   size_t title_size;
   char chroot[kPathSize];
@@ -182,6 +184,8 @@ __attribute__((constructor)) void begin(int argc, char **argv, char **) {
   take_text(kEnvWorkerTitle, state.worker_title, sizeof state.worker_title);
   take_text(kEnvTemplateTitle, state.template_title, sizeof state.template_title);
   state.own_scan_dir = take_number(kEnvOwnScanDir) == 1;
+  state.not_dumpable = take_number(kEnvDumpable) == 0;
+  state.subreaper = take_number(kEnvSubreaper) == 1;
   clean_environment();
   (void)fcntl(control, F_SETFD, FD_CLOEXEC);
   close(kTemplateLibraryFd);
@@ -271,6 +275,10 @@ void become_worker(const TemplateRequest &request, const int *fds, pid_t between
 #else
   (void)template_pid;
 #endif
+  if (state.not_dumpable)
+    (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+  if (state.subreaper)
+    (void)prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
   set_title(state.worker_title);
   (void)report(WorkerReportType::kHello, WorkerStage::kNone, 0);
 }
@@ -371,8 +379,16 @@ Wait wait_until_readable(int connection) {
   }
 }
 
+// What the scripts before have left and has ended. Nobody else waits for it between two requests.
+void reap_descendants() {
+  while (waitpid(-1, nullptr, WNOHANG) > 0) {
+  }
+}
+
 int next_connection() {
   while (true) {
+    if (state.subreaper)
+      reap_descendants();
     if (!report(WorkerReportType::kAccepting, WorkerStage::kNone, 0)) {
       errno = EBADF;
       return -1;
