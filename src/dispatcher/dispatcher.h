@@ -22,6 +22,7 @@ namespace tqfpm::dispatcher {
 struct DispatcherStart {
   config::Config config; // [global] and one pool
   PhpOptions php;
+  std::vector<std::string> folders;      // in the root of what workers see, for php_command()
   std::optional<sys::Identity> own_user; // the dispatcher's; none when not root
 };
 
@@ -61,6 +62,7 @@ private:
   // requests
   void schedule();
   void expire();
+  void prepare_script(Request &request) const;
   bool start(Request &request, pool::WorkerId id);
   std::string head_of(Request &request, TimePoint now) const;
   void answer(Request &request, const LocalAnswer &page);
@@ -100,6 +102,8 @@ private:
   std::uint64_t next_client_ = 1;
   pool::RequestKey next_key_ = 1;
   std::string tag_prefix_;
+  bool locked_values_; // scripts must be below one of folders_
+  std::vector<std::string> folders_;
   TimePoint started_;
   std::time_t start_time_;
   bool draining_ = false;

@@ -73,7 +73,7 @@ Result<std::optional<sys::Identity>> own_identity(const config::GlobalConfig &gl
 SpawnerPlan spawner_plan(const DispatcherStart &start, const std::optional<sys::Identity> &user, sys::Fd library) {
   const config::PoolConfig &pool = start.config.pools.front();
   SpawnerPlan plan;
-  plan.command = php_command(pool, start.php, user ? &*user : nullptr, environ);
+  plan.command = php_command(pool, start.php, user ? &*user : nullptr, environ, start.folders);
   plan.library = std::move(library);
   plan.user = user;
   plan.pool = pool.name;
@@ -170,7 +170,7 @@ int dispatcher_main(const PhpOptions &php) {
   config::LoadResult loaded = config::load(request, source);
   if (!loaded.ok() || loaded.config.pools.size() != 1)
     return complain("?", loaded.messages.empty() ? "no configuration" : loaded.messages.front().str());
-  DispatcherStart start{std::move(loaded.config), php, std::nullopt};
+  DispatcherStart start{std::move(loaded.config), php, {}, std::nullopt};
   const config::PoolConfig &pool = start.config.pools.front();
   sys::log().set_level(static_cast<sys::Level>(start.config.global.log_level));
   sys::set_title("tqfpm: pool " + pool.name);
@@ -178,6 +178,7 @@ int dispatcher_main(const PhpOptions &php) {
   ::umask(022);
   (void)::prctl(PR_SET_CHILD_SUBREAPER, 1);
   raise_file_limit();
+  start.folders = sys::folders_in(pool.chroot.empty() ? "/" : pool.chroot);
   sys::Fd library = open_library(pool);
   auto user = pool_identity(pool);
   auto own = own_identity(start.config.global);

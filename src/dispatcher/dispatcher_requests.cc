@@ -11,10 +11,17 @@ namespace tqfpm::dispatcher {
 
 using status::Metric;
 
-bool Dispatcher::request_received(Request &request) {
-  const std::string_view script = request.params.get("SCRIPT_FILENAME");
-  if (const std::string path(fcgi::script_path(script)); path.size() != script.size())
+void Dispatcher::prepare_script(Request &request) const {
+  const std::string_view given = request.params.get("SCRIPT_FILENAME");
+  std::string path(fcgi::script_path(given));
+  if (locked_values_)
+    path = fcgi::locked_script(path, folders_);
+  if (path != given)
     request.params.set("SCRIPT_FILENAME", path);
+}
+
+bool Dispatcher::request_received(Request &request) {
+  prepare_script(request);
   const std::string_view given = request.params.get("REQUEST_ID");
   request.tag = given.empty() || given.size() > 128 ? tag_prefix_ + std::to_string(request.key) : std::string(given);
   const std::string_view path = request_path(request);

@@ -20,9 +20,54 @@ bool is_expression(const std::string &value) {
   });
 }
 
+// PHP's INI syntax: '...' is taken as it is, pieces side by side are joined, and so a ' stands in "..." .
+std::string quoted(const std::string &value) {
+  std::string out;
+  for (std::size_t at = 0; at < value.size();) {
+    const bool apostrophe = value[at] == '\'';
+    const std::size_t end =
+        std::min(apostrophe ? value.find_first_not_of('\'', at) : value.find('\'', at), value.size());
+    const char mark = apostrophe ? '"' : '\'';
+    out += mark + value.substr(at, end - at) + mark;
+    at = end;
+  }
+  return out.empty() ? "\"\"" : out;
+}
+
+std::string ini_value(const std::string &value) {
+  return is_expression(value) ? value : quoted(value);
+}
+
 void add_settings(std::vector<std::string> &arguments, const std::vector<config::KeyValue> &settings) {
   for (const config::KeyValue &each : settings)
     arguments.push_back(define_argument(each.key, each.value));
+}
+
+// Settings that PHP itself does not let scripts change, and that it does not take at the start of a request: locking
+// them would do nothing, or bring a warning for each request.
+bool lockable(const config::KeyValue &setting) {
+  constexpr std::string_view kFixed[] = {"extension", "zend_extension", "disable_functions", "disable_classes"};
+  return !setting.key.starts_with("opcache.") && !setting.key.starts_with("apc.") &&
+         std::find(std::begin(kFixed), std::end(kFixed), setting.key) == std::end(kFixed);
+}
+
+// php-cgi takes what a [PATH=/folder] section says for scripts below the folder, and neither ini_set() nor .user.ini
+// can change it. It looks at every folder on the way to the script but the root itself: one section for each folder in
+// it. A -d argument is a line of php.ini, and may be several.
+void add_locks(std::vector<std::string> &arguments, const config::PoolConfig &pool,
+               const std::vector<std::string> &folders) {
+  std::string values;
+  for (const auto *settings : {&pool.php_admin_value, &pool.php_admin_flag}) {
+    for (const config::KeyValue &each : *settings)
+      values += lockable(each) ? each.key + "=" + ini_value(each.value) + "\n" : "";
+  }
+  if (values.empty())
+    return;
+  std::vector<std::string> paths = {".", "/."}; // see fcgi::locked_script
+  for (const std::string &folder : folders)
+    paths.push_back("/" + folder);
+  for (const std::string &path : paths)
+    arguments.push_back("-dtqfpm.locked=1\n[PATH=" + path + "]\n" + values);
 }
 
 // Replaces the variable, or adds it at the end: the order stays.
@@ -57,19 +102,16 @@ bool is_ours(const std::string &name) {
 } // namespace
 
 std::string define_argument(const std::string &key, const std::string &value) {
-  if (is_expression(value))
-    return "-d" + key + "=" + value;
-  std::string quoted;
-  for (const char c : value) {
-    if (c == '"' || c == '\\')
-      quoted += '\\';
-    quoted += c;
-  }
-  return "-d" + key + "=\"" + quoted + "\"";
+  return "-d" + key + "=" + ini_value(value);
+}
+
+bool has_locked_values(const config::PoolConfig &pool) {
+  return std::any_of(pool.php_admin_value.begin(), pool.php_admin_value.end(), lockable) ||
+         std::any_of(pool.php_admin_flag.begin(), pool.php_admin_flag.end(), lockable);
 }
 
 PhpCommand php_command(const config::PoolConfig &pool, const PhpOptions &options, const sys::Identity *identity,
-                       char **inherited) {
+                       char **inherited, const std::vector<std::string> &folders) {
   PhpCommand command;
   command.path = pool.php_binary;
   command.arguments.push_back(pool.php_binary);
@@ -85,6 +127,7 @@ PhpCommand php_command(const config::PoolConfig &pool, const PhpOptions &options
   add_settings(command.arguments, pool.php_admin_value);
   add_settings(command.arguments, pool.php_admin_flag);
   command.arguments.push_back(define_argument("fastcgi.logging", "1"));
+  add_locks(command.arguments, pool, folders);
 
   for (char **entry = inherited; !pool.clear_env && *entry != nullptr; ++entry) {
     const std::string text = *entry;

@@ -23,10 +23,15 @@ struct PhpCommand {
 };
 
 // `inherited` is this process's environment, used with clear_env = no. `identity` gives USER and HOME, as php-fpm does.
+// `folders` are the names in the root of what workers see: there admin values cannot be changed by scripts (see
+// fcgi::locked_script).
 PhpCommand php_command(const config::PoolConfig &pool, const PhpOptions &options, const sys::Identity *identity,
-                       char **inherited);
+                       char **inherited, const std::vector<std::string> &folders);
 
-// "-d" arguments for one setting, quoted so that php-cgi's parser reads back exactly `value`.
+// "-d" argument for one setting, quoted so that php-cgi's parser reads back exactly `value`.
 std::string define_argument(const std::string &key, const std::string &value);
+
+// Has the pool values that scripts must not change and could?
+bool has_locked_values(const config::PoolConfig &pool);
 
 } // namespace tqfpm::dispatcher

@@ -2,6 +2,8 @@
 
 #include <strings.h>
 
+#include <algorithm>
+
 namespace tqfpm::fcgi {
 
 std::string_view script_path(std::string_view script_filename) {
@@ -16,6 +18,18 @@ std::string_view script_path(std::string_view script_filename) {
     return path.substr(0, path.find('?'));
   }
   return script_filename;
+}
+
+std::string locked_script(std::string_view script, const std::vector<std::string> &folders) {
+  if (script.empty())
+    return "";
+  if (script.front() != '/')
+    return script.starts_with("./") ? std::string(script) : "./" + std::string(script);
+  const std::size_t end = script.find('/', 1);
+  const std::string folder(script.substr(1, end == std::string_view::npos ? end : end - 1));
+  const bool known =
+      end != std::string_view::npos && (folder == "." || std::binary_search(folders.begin(), folders.end(), folder));
+  return known ? std::string(script) : "/." + std::string(script);
 }
 
 } // namespace tqfpm::fcgi

@@ -1,10 +1,12 @@
 #include "sys/files.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <glob.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <csignal>
@@ -60,6 +62,21 @@ Result<std::vector<std::string>> glob_files(const std::string &pattern) {
   if (rc == GLOB_ABORTED)
     return Error{strerror(errno), errno};
   return files;
+}
+
+std::vector<std::string> folders_in(const std::string &path) {
+  std::vector<std::string> names;
+  DIR *folder = ::opendir(path.c_str());
+  if (folder == nullptr)
+    return names;
+  while (const dirent *entry = ::readdir(folder)) {
+    const std::string name = entry->d_name;
+    if (name != "." && name != ".." && is_folder(path + "/" + name))
+      names.push_back(name);
+  }
+  ::closedir(folder);
+  std::sort(names.begin(), names.end());
+  return names;
 }
 
 bool is_executable(const std::string &path) {

@@ -15,6 +15,8 @@ namespace tqfpm::sys {
 Result<std::string> read_file(const std::string &path);
 Result<std::string> read_fd(int fd);                                     // from its beginning
 Result<std::vector<std::string>> glob_files(const std::string &pattern); // sorted
+// Names of the folders (and links to some) in `path`, sorted; empty if it cannot be read.
+std::vector<std::string> folders_in(const std::string &path);
 bool is_executable(const std::string &path);
 bool is_folder(const std::string &path);
 bool is_readable(const std::string &path);

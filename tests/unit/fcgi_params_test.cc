@@ -62,6 +62,19 @@ TEST(Params, SetReplaces) {
   EXPECT_EQ(again.get("A"), params.get("A"));
 }
 
+TEST(LockedScript, BeginsWithAFolderThatHasASection) {
+  const std::vector<std::string> folders = {"home", "srv", "var"};
+  for (const char *same : {"/srv/a.php", "/var/www/x/index.php", "/./a.php", "./a.php", ""})
+    EXPECT_EQ(locked_script(same, folders), same);
+  EXPECT_EQ(locked_script("/a.php", folders), "/./a.php");
+  EXPECT_EQ(locked_script("/srv", folders), "/./srv");
+  EXPECT_EQ(locked_script("/new/a.php", folders), "/./new/a.php");
+  EXPECT_EQ(locked_script("//srv/a.php", folders), "/.//srv/a.php");
+  EXPECT_EQ(locked_script("/../srv/a.php", folders), "/./../srv/a.php");
+  EXPECT_EQ(locked_script("a.php", folders), "./a.php");
+  EXPECT_EQ(locked_script("../a.php", folders), "./../a.php");
+}
+
 TEST(ScriptPath, ApachesPrefixes) {
   EXPECT_EQ(script_path("/srv/a.php"), "/srv/a.php");
   EXPECT_EQ(script_path("proxy:fcgi://127.0.0.1:9000/srv/a.php"), "/srv/a.php");
