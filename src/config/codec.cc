@@ -328,6 +328,16 @@ std::string SpawnName::print(const std::string &name, const Value &value) {
 }
 
 namespace {
+constexpr const char *kPolicies[] = {"all", "user", "refuse"};
+}
+std::string WebValuesName::parse(const Entry &entry, const Range &, Value &value) {
+  return choose(entry, {{kPolicies[0], 0}, {kPolicies[1], 1}, {kPolicies[2], 2}}, value);
+}
+std::string WebValuesName::print(const std::string &name, const Value &value) {
+  return line(name, kPolicies[static_cast<int>(value)]);
+}
+
+namespace {
 constexpr const char *kLevels[] = {"debug", "notice", "warning", "error", "alert"};
 }
 std::string LogLevelName::parse(const Entry &entry, const Range &, Value &value) {

@@ -53,6 +53,7 @@ TQFPM_CODEC(Settings, std::vector<KeyValue>, "[NAME] = text")
 TQFPM_CODEC(Flags, std::vector<KeyValue>, "[NAME] = on | off")
 TQFPM_CODEC(ManagerName, ProcessManagerKind, "static | dynamic | ondemand")
 TQFPM_CODEC(SpawnName, SpawnMode, "fork | exec")
+TQFPM_CODEC(WebValuesName, WebValuesPolicy, "all | user | refuse")
 TQFPM_CODEC(LogLevelName, LogLevel, "debug | notice | warning | error | alert")
 #undef TQFPM_CODEC
 

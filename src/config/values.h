@@ -11,6 +11,7 @@ namespace tqfpm::config {
 
 enum class ProcessManagerKind : std::uint8_t { kUnset, kStatic, kDynamic, kOnDemand };
 enum class SpawnMode : std::uint8_t { kFork, kExec };
+enum class WebValuesPolicy : std::uint8_t { kAll, kUser, kRefuse };
 enum class LogLevel : std::uint8_t { kDebug, kNotice, kWarning, kError, kAlert };
 using Duration = std::chrono::milliseconds;
 

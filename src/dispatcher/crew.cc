@@ -78,11 +78,12 @@ Crew::Crew(sys::EventLoop &loop, CrewOwner &owner, const config::PoolConfig &poo
       log_limit_(static_cast<std::size_t>(settings.global.log_limit)),
       faults_(static_cast<std::size_t>(settings.global.emergency_restart_threshold),
               settings.global.emergency_restart_interval),
-      decide_timer_(loop, [this] { owner_.crew_changed(); }), deadline_timer_(loop, [this] { check_deadlines(); }),
-      template_timer_(loop, [this] { template_due(); }) {
+      decide_timer_(loop, [this] { owner_.crew_changed(); }), deadline_timer_(loop, [this] { check_deadlines(); }) {
   link_ = std::make_unique<SpawnerLink>(
       loop_, std::move(spawner_.control), [this](const ipc::SpawnerReply &reply) { spawner_replied(reply); },
       [] { sys::log().debug("the spawner has closed its control socket"); });
+  variants_.push_back(std::make_unique<Variant>(loop_, static_cast<VariantOwner &>(*this), 0, "", sys::Fd()));
+  live_variants_ = 1;
 }
 
 Crew::~Crew() {
@@ -91,7 +92,7 @@ Crew::~Crew() {
 
 void Crew::begin() {
   if (fork_mode_)
-    start_template();
+    own_variant().start();
   else if (pool_.pm == config::ProcessManagerKind::kOnDemand) {
     ready_ = true;
     owner_.crew_ready();
@@ -119,7 +120,22 @@ pool::PoolCounts Crew::counts(std::size_t queued) const {
 
 // From a template before the one that is ready now?
 bool Crew::outdated(const Backend &backend) const {
-  return fork_mode_ && backend.batch != batch_ && template_ != nullptr && template_->ready;
+  const Variant &variant = variant_of(backend);
+  return fork_mode_ && variant.ready() && backend.batch != variant.batch();
+}
+
+pool::Match Crew::match(const std::list<pool::RequestQueue::Entry> &queue) const {
+  std::vector<pool::VariantSupply> supply(variants_.size());
+  for (const auto &variant : variants_) {
+    if (variant == nullptr)
+      continue;
+    pool::VariantSupply &own = supply[variant->number()];
+    own.idle = table_.count(WorkerState::kIdle, variant->number());
+    own.coming = fork_mode_ && variant->coming() ? SIZE_MAX : table_.count(WorkerState::kStarting, variant->number());
+  }
+  const auto most = static_cast<std::size_t>(pool_.pm_max_children);
+  return pool::match(queue, std::move(supply), table_.count(WorkerState::kStopping),
+                     most - std::min(most, table_.total()));
 }
 
 void Crew::update_gauges() {
@@ -133,28 +149,37 @@ void Crew::update_gauges() {
   scoreboard_.raise(Metric::max_busy_workers, busy);
 }
 
-void Crew::decide(std::size_t queued, bool draining) {
+void Crew::decide(std::size_t queued, const pool::Match &wanted, bool draining) {
   draining_ = draining;
-  if (fork_mode_ && (template_ == nullptr || !template_->ready)) {
-    update_gauges();
-    return; // the template's READY decides again
-  }
-  const pool::PoolCounts now_counts = counts(queued);
+  for (const pool::VariantNumber number : wanted.evict)
+    evict(number);
+  pool::PoolCounts now_counts = counts(queued);
+  if (!wanted.start.empty())
+    now_counts.foreign = std::exchange(now_counts.idle, 0);
   const pool::Decision decision = manager_.decide(now_counts, Clock::now());
-  std::size_t start = decision.start;
-  if (draining) {
-    const std::size_t coming = now_counts.idle + now_counts.starting;
-    start = std::min(start, queued > coming ? queued - coming : 0);
-  }
   say_limits(decision);
-  for (std::size_t i = 0; i < start; ++i)
-    start_worker();
+  for (std::size_t i = 0; i < decision.start; ++i) {
+    if (i < wanted.start.size())
+      start_worker(wanted.start[i]);
+    else if (!draining)
+      start_worker(wanted.start.empty() ? last_variant_ : wanted.start.back());
+  }
   for (std::size_t i = 0; i < decision.stop; ++i) {
     if (const auto surplus = surplus_worker(decision.stop_before))
       stop_worker(*backends_[surplus->index], Metric::ended_idle);
   }
   decide_timer_.at(decision.look_again);
   update_gauges();
+}
+
+// An idle worker goes so that one with other settings can come.
+void Crew::evict(pool::VariantNumber number) {
+  for (auto each = table_.oldest_idle(); each; each = table_.next_idle(*each)) {
+    if (table_.variant(*each) == number) {
+      stop_worker(*backends_[each->index], Metric::ended_settings);
+      return;
+    }
+  }
 }
 
 void Crew::say_limits(const pool::Decision &decision) {
@@ -197,6 +222,7 @@ bool Crew::assign(Request &request, WorkerId id, std::string head) {
     return false;
   }
   table_.set(id, WorkerState::kBusy, now);
+  last_variant_ = table_.variant(id);
   request.worker = id;
   request.worker_pid = backend.pid;
   backend.terminated = false;

@@ -4,6 +4,7 @@
 
 #include <sys/types.h>
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -14,7 +15,9 @@
 #include "config/types.h"
 #include "dispatcher/backend.h"
 #include "dispatcher/spawner.h"
+#include "dispatcher/variant.h"
 #include "pool/fault_window.h"
+#include "pool/matching.h"
 #include "pool/process_manager.h"
 #include "pool/recycling.h"
 #include "pool/worker_table.h"
@@ -38,6 +41,8 @@ public:
   virtual void crew_failed(const std::string &reason) = 0; // once, before crew_ready: PHP cannot be started
   virtual void crew_worn_out() = 0;                        // the spawner has gone: a new generation is needed some time
   virtual void crew_changed() = 0;                         // a worker became idle or has gone: decide again
+  // PHP does not start with the settings of this variant: nothing that waits for it will be served.
+  virtual void variant_failed(pool::VariantNumber variant) = 0;
   // Response records for the client; with scan.ended the request is over.
   virtual void request_response(Request &request, std::string_view records, const fcgi::ResponseScan &scan) = 0;
   virtual void request_returned(Request &request) = 0;                     // no worker has seen it
@@ -53,7 +58,7 @@ struct CrewSettings {
   status::ProcessBoard &processes;
 };
 
-class Crew : private BackendOwner {
+class Crew : private BackendOwner, private VariantOwner {
 public:
   Crew(sys::EventLoop &loop, CrewOwner &owner, const config::PoolConfig &pool, const CrewSettings &settings,
        SpawnerProcess spawner);
@@ -61,9 +66,19 @@ public:
 
   // Starts the template, or in exec mode goes on at once.
   void begin();
-  // Starts and stops workers as the manager decides. `draining`: no spare workers any more.
-  void decide(std::size_t queued, bool draining);
-  [[nodiscard]] std::optional<pool::WorkerId> idle_worker() const { return table_.newest_idle(); }
+  // Who gets which worker, of the requests that wait.
+  [[nodiscard]] pool::Match match(const std::list<pool::RequestQueue::Entry> &queue) const;
+  // Starts and stops workers as the manager decides, for `queued` requests that still wait and what match() wants for
+  // them. `draining`: no spare workers any more.
+  void decide(std::size_t queued, const pool::Match &wanted, bool draining);
+  [[nodiscard]] std::optional<pool::WorkerId> idle_worker(pool::VariantNumber variant) const {
+    return table_.newest_idle(variant);
+  }
+  // The variant with the settings of `key`; made with a memory file of what `settings` says if it is new. It is kept
+  // for the caller until release(). nullopt: PHP has just not started with these settings.
+  std::optional<pool::VariantNumber> variant(const std::string &key, const std::function<Result<sys::Fd>()> &settings);
+  void release(pool::VariantNumber variant);
+  [[nodiscard]] std::size_t variants() const { return live_variants_; }
   // False: the worker has just gone; try another.
   bool assign(Request &request, pool::WorkerId id, std::string head);
   void pump(pool::WorkerId id);
@@ -81,36 +96,31 @@ public:
   [[nodiscard]] bool empty() const { return table_.total() == 0; }
 
 private:
-  struct Template {
-    sys::Fd control;
-    int pid = -1;
-    bool loaded = false; // the library runs in it
-    bool ready = false;
-    std::unique_ptr<WorkerOutput> output;
-    std::unique_ptr<WorkerOutput> errors;
-    std::unique_ptr<sys::IoWatch> watch;
-  };
-
   void worker_response(Backend &backend, std::string_view records, const fcgi::ResponseScan &scan) override;
   void worker_disconnected(Backend &backend, bool returned) override;
   void worker_misbehaved(Backend &backend, const char *what) override;
 
-  // template
-  void start_template();
-  void template_readable();
-  void template_due();
-  std::unique_ptr<WorkerOutput> template_output(sys::Fd pipe);
+  // templates
+  std::uint32_t order_template(Variant &variant, std::span<const int> fds) override;
+  std::unique_ptr<WorkerOutput> template_output(sys::Fd pipe) override;
+  void template_ready(Variant &variant) override;
+  void template_gone(Variant &variant, const std::string &why, bool was_ready) override;
+  void spawn_failed(pool::WorkerId id, int error) override;
   [[nodiscard]] std::size_t room_beside(std::size_t words) const;
-  void template_failed(const std::string &why);
   void fall_back(const std::string &why);
+  Variant &own_variant() { return *variants_.front(); }
+  [[nodiscard]] Variant &variant_of(const Backend &backend) const { return *variants_[table_.variant(backend.id())]; }
+  [[nodiscard]] bool unused(const Variant &variant) const;
+  bool make_room_for_template();
+  void tidy(pool::VariantNumber number, const std::string &key);
   // workers
-  void start_worker();
+  void start_worker(pool::VariantNumber number);
   Status start_forked(Backend &backend, int out, int err);
   Status start_execed(Backend &backend, int out, int err);
   void start_failed(Backend &backend, const std::string &why);
   void spawner_replied(const ipc::SpawnerReply &reply);
-  void template_answered(const ipc::SpawnerReply &reply, const std::string &why);
-  void worker_answered(const ipc::SpawnerReply &reply, const std::string &why);
+  void template_answered(pool::VariantNumber number, const ipc::SpawnerReply &reply, const std::string &why);
+  void worker_answered(pool::WorkerId id, const ipc::SpawnerReply &reply, const std::string &why);
   std::optional<int> take_early_end(int pid);
   void spawner_ended(const std::string &how);
   void channel_readable(pool::WorkerId id);
@@ -120,15 +130,15 @@ private:
   void probe(Backend &backend);
   void now_idle(Backend &backend);
   [[nodiscard]] std::optional<pool::WorkerId> surplus_worker(TimePoint idle_since) const;
+  void evict(pool::VariantNumber number);
   void say_limits(const pool::Decision &decision);
   void after_request(Backend &backend);
   bool recycle(Backend &backend);
   void kill_orphans();
   void stop_worker(Backend &backend, status::Metric why);
   void kill_worker(Backend &backend, status::Metric why);
-  void count_fault(int status);
-  void renew_template();
-  void replace_outdated();
+  void count_fault(const Backend &backend, int status);
+  void replace_outdated(const Variant &variant);
   [[nodiscard]] bool outdated(const Backend &backend) const;
   void worker_ended(Backend &backend, int status);
   void log_end(const Backend &backend, int status);
@@ -160,27 +170,30 @@ private:
   std::vector<std::unique_ptr<Backend>> backends_; // by slot
   std::vector<std::unique_ptr<Backend>> retired_;  // ended, destroyed when no callback of theirs can run
   std::unordered_map<int, pool::WorkerId> by_pid_;
-  std::unordered_map<std::uint32_t, pool::WorkerId> execs_; // spawner requests in progress
-  bool template_asked_ = false;                             // one of them is for a template
+  // Orders that the spawner has not answered: a worker's, or a template's of that variant.
+  struct Order {
+    std::optional<pool::WorkerId> worker;
+    pool::VariantNumber variant = 0;
+  };
+  std::unordered_map<std::uint32_t, Order> orders_;
   std::unordered_map<int, int> early_ends_; // of processes whose pid the spawner has perhaps not told yet: status
   std::unordered_set<int> templates_;       // pids, those that have been told to go included
-  std::unique_ptr<Template> template_;
-  std::unique_ptr<Template> old_template_; // the one before, until the loop turns
+  std::vector<std::unique_ptr<Variant>> variants_;  // by number; null: free. The first is the pool's own
+  std::vector<std::unique_ptr<Variant>> forgotten_; // destroyed when the loop turns
+  std::size_t live_variants_ = 0;
+  pool::VariantNumber last_variant_ = 0; // of the last request that got a worker: spare workers are of that one
   SpawnerProcess spawner_;
   std::unique_ptr<SpawnerLink> link_;
   bool fork_mode_;
   std::size_t log_limit_;
   pool::FaultWindow faults_;
-  unsigned batch_ = 0; // counts templates that have become ready
   bool ready_ = false;
   bool draining_ = false;
   bool orphans_wait_ = false; // to be killed as soon as all children are known
   bool replacing_ = false;    // workers that start take the place of ones that died: worth a NOTICE
-  std::uint32_t next_exec_ = 1;
-  unsigned template_failures_ = 0;
+  std::uint32_t next_order_ = 1;
   sys::TimerWatch decide_timer_;
   sys::TimerWatch deadline_timer_;
-  sys::TimerWatch template_timer_; // until the template must be ready, or until the next one is started
 };
 
 } // namespace tqfpm::dispatcher

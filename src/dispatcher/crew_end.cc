@@ -1,6 +1,7 @@
 // The crew's last part: how workers end, by order, by time-out or by themselves.
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstring>
@@ -69,7 +70,7 @@ void Crew::kill_worker(Backend &backend, Metric why) {
 
 // Memory that crashes have perhaps spoiled is shared by all workers of a template: enough of them, and there is a new
 // one.
-void Crew::count_fault(int status) {
+void Crew::count_fault(const Backend &backend, int status) {
   const int number = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
   const bool fault = number == SIGSEGV || number == SIGBUS || number == SIGABRT;
   if (!fault || !faults_.add(Clock::now()) || draining_)
@@ -79,7 +80,8 @@ void Crew::count_fault(int status) {
       "[pool {}] emergency restart: too many workers have died by SIGSEGV, SIGBUS or SIGABRT; the others "
       "are replaced, each after its request",
       pool_.name);
-  renew_template();
+  if (fork_mode_)
+    variant_of(backend).renew();
 }
 
 void Crew::log_end(const Backend &backend, int status) {
@@ -109,7 +111,7 @@ void Crew::worker_ended(Backend &backend, int status) {
   if (!told) {
     backend.end = WIFSIGNALED(status) ? Metric::ended_signal : Metric::ended_exit;
     replacing_ = true;
-    count_fault(status);
+    count_fault(backend, status);
   }
   // One that was never given anything to do died of its start, and so would the next one.
   const bool by_itself = !told || *backend.end == Metric::ended_killed;
@@ -135,7 +137,7 @@ void Crew::kill_orphans() {
   const auto starts = [](const auto &backend) { return backend != nullptr && backend->pid < 0; };
   if (!pool_.process_kill_descendants)
     return;
-  orphans_wait_ = template_asked_ || !execs_.empty() || std::any_of(backends_.begin(), backends_.end(), starts);
+  orphans_wait_ = !orders_.empty() || std::any_of(backends_.begin(), backends_.end(), starts);
   if (orphans_wait_)
     return; // a child that comes up is not known by its pid yet; when it is we come back
   for (const pid_t pid : sys::children_of(::getpid())) {
@@ -147,14 +149,21 @@ void Crew::kill_orphans() {
 }
 
 void Crew::retire(WorkerId id) {
+  const pool::VariantNumber variant = table_.variant(id);
   processes_.give(holder_);
   retired_.push_back(std::move(backends_[id.index]));
   table_.remove(id);
+  if (variant != 0)
+    tidy(variant, "");
 }
 
 void Crew::sweep() {
   retired_.clear();
-  old_template_.reset();
+  forgotten_.clear();
+  for (const auto &variant : variants_) {
+    if (variant != nullptr)
+      variant->sweep();
+  }
 }
 
 void Crew::reap() {
@@ -171,13 +180,15 @@ void Crew::reap() {
     if (pid <= 0)
       return;
     templates_.erase(pid);
+    const auto variant = std::find_if(variants_.begin(), variants_.end(),
+                                      [pid](const auto &each) { return each != nullptr && each->is_template(pid); });
     if (const auto found = by_pid_.find(pid); found != by_pid_.end())
       worker_ended(*backends_[found->second.index], status);
-    else if (template_ != nullptr && pid == template_->pid)
-      template_failed(end_text(status));
+    else if (variant != variants_.end())
+      (*variant)->ended(end_text(status));
     else if (pid == spawner_.pid)
       spawner_ended(end_text(status));
-    else if (template_asked_ || !execs_.empty()) {
+    else if (!orders_.empty()) {
       early_ends_[pid] = status;
       orphans_wait_ = pool_.process_kill_descendants;
     } else

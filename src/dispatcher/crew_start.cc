@@ -26,10 +26,6 @@ using status::Metric;
 
 namespace {
 
-constexpr Duration kLoadPatience = seconds(10);     // until LOADED: a php-cgi that ignores LD_PRELOAD never says it
-constexpr Duration kTemplatePatience = seconds(60); // from there until READY: OPcache's preloading may take its time
-constexpr std::uint32_t kTemplateRequest = 0;       // SpawnerRequest::id
-
 const char *stage_name(ipc::WorkerStage stage) {
   switch (stage) {
   case ipc::WorkerStage::kChroot:
@@ -46,16 +42,6 @@ const char *stage_name(ipc::WorkerStage stage) {
     break;
   }
   return "failed";
-}
-
-Result<sys::SocketPair> output_pipe() {
-  int fds[2];
-  if (::pipe2(fds, O_CLOEXEC) != 0)
-    return Error{std::string("cannot create a pipe: ") + strerror(errno), errno};
-  sys::SocketPair pipe{sys::Fd(fds[0]), sys::Fd(fds[1])};
-  if (auto status = sys::set_nonblocking(pipe.ours.get(), true); !status.ok())
-    return status.error();
-  return pipe;
 }
 
 // A listening socket with a name nobody can use but the holder of the O_PATH descriptor: file and folder are removed
@@ -88,7 +74,8 @@ Result<HiddenListener> hidden_listener() {
 
 } // namespace
 
-// --- template -------------------------------------------------------------------------------------------------------
+// --- the spawner's answers
+// -------------------------------------------------------------------------------------------------------
 
 // What is left of log_limit, which is the length of a whole line, beside time, level and the line's own words.
 std::size_t Crew::room_beside(std::size_t words) const {
@@ -96,145 +83,33 @@ std::size_t Crew::room_beside(std::size_t words) const {
   return used < log_limit_ ? log_limit_ - used : 1;
 }
 
-std::unique_ptr<WorkerOutput> Crew::template_output(sys::Fd pipe) {
-  const std::string said = "[pool " + pool_.name + "] php-cgi said: ";
-  return std::make_unique<WorkerOutput>(
-      loop_, std::move(pipe), [this, said] { return room_beside(said.size()); },
-      [said](const std::string &line) { sys::log().warning("{}{}", said, line); });
-}
-
-void Crew::start_template() {
-  auto control = sys::packet_pair();
-  auto out = output_pipe();
-  auto err = output_pipe();
-  if (!control.ok() || !out.ok() || !err.ok()) {
-    template_failed("no descriptors: " + (!control.ok() ? control.error()
-                                          : !out.ok()   ? out.error()
-                                                        : err.error())
-                                             .message);
-    return;
-  }
-  template_ = std::make_unique<Template>();
-  template_->control = std::move(control.value().ours);
-  template_->output = template_output(std::move(out.value().ours));
-  template_->errors = template_output(std::move(err.value().ours));
-  template_->watch =
-      std::make_unique<sys::IoWatch>(loop_, template_->control.get(), [this](unsigned) { template_readable(); });
-  template_->watch->set(sys::kReadable);
-  const int fds[] = {control.value().theirs.get(), out.value().theirs.get(), err.value().theirs.get()};
-  template_timer_.at(Clock::now() + kLoadPatience);
-  if (!link_->send(ipc::SpawnKind::kTemplate, kTemplateRequest, fds))
-    template_failed(std::string("the spawner does not take orders: ") + strerror(errno));
-  else
-    template_asked_ = true;
-}
-
-void Crew::template_readable() {
-  while (template_ != nullptr && template_->control.valid()) {
-    ipc::TemplateReply reply{};
-    const sys::Packet packet = sys::receive_packet(template_->control.get(), &reply, sizeof reply);
-    if (packet.length < 0 && errno == EAGAIN)
-      return;
-    if (packet.length != static_cast<ssize_t>(sizeof reply)) {
-      template_->watch->set(0); // its end tells the rest
-      return;
-    }
-    if (reply.type == ipc::TemplateReplyType::kLoaded) {
-      template_->loaded = true;
-      template_timer_.at(Clock::now() + kTemplatePatience);
-    } else if (reply.type == ipc::TemplateReplyType::kReady) {
-      template_->ready = true;
-      ++batch_;
-      template_timer_.stop();
-      template_failures_ = 0;
-      if (!ready_) {
-        ready_ = true;
-        owner_.crew_ready();
-      }
-      replace_outdated();
-      owner_.crew_changed();
-    } else if (reply.type == ipc::TemplateReplyType::kSpawnFailed) {
-      if (Backend *backend = find(WorkerId{reply.slot, reply.generation}))
-        start_failed(*backend, fmt::format("cannot fork: {}", strerror(reply.errno_)));
-    }
-  }
-}
-
-// The template did not come up, or has gone. Running workers are not concerned.
-void Crew::template_failed(const std::string &why) {
-  const bool was_ready = template_ != nullptr && template_->ready;
-  if (template_ != nullptr) {
-    template_->watch->set(0);
-    template_->output->drain();
-    template_->errors->drain();
-    old_template_ = std::exchange(template_, nullptr);
-  }
-  if (draining_)
-    return;
-  if (!was_ready && !ready_) {
-    fall_back(why);
-    return;
-  }
-  const Duration delay = std::min<Duration>(milliseconds(100) * (1U << std::min(template_failures_, 8U)), seconds(30));
-  ++template_failures_;
-  sys::log().warning("[pool {}] the template has gone ({}), starting another one in {} ms; workers go on", pool_.name,
-                     why, std::chrono::duration_cast<milliseconds>(delay).count());
-  template_timer_.at(Clock::now() + delay);
-}
-
-// The old one ends when its control socket closes; its workers go on until the new one is ready.
-void Crew::renew_template() {
-  if (!fork_mode_ || template_ == nullptr || !template_->ready)
-    return; // there is no memory in common, or a new one is on its way
-  template_->watch->set(0);
-  old_template_ = std::exchange(template_, nullptr);
-  start_template();
-}
-
-// Idle workers of former templates end, others after their requests: the pool shares one OPcache again.
-void Crew::replace_outdated() {
-  for (std::size_t i = 0; i < backends_.size(); ++i) {
-    const auto id = table_.at(i);
-    if (id && table_.state(*id) == WorkerState::kIdle && outdated(*backends_[i]))
-      stop_worker(*backends_[i], Metric::ended_renewed);
-  }
-}
-
-void Crew::template_due() {
-  if (template_ == nullptr) {
-    start_template();
-    return;
-  }
-  if (template_->pid > 0)
-    (void)::kill(template_->pid, SIGKILL);
-  template_->pid = -1;
-  template_failed(template_->loaded ? "php-cgi does not get ready" : "php-cgi does not load libtqfpm-template.so");
-}
-
-void Crew::fall_back(const std::string &why) {
-  if (!pool_.chroot.empty()) {
-    owner_.crew_failed("the template does not start (" + why +
-                       "), and chroot needs it; see the messages of php-cgi above");
-    return;
-  }
-  sys::log().notice("[pool {}] the template does not start ({}): falling back to php.spawn = exec, without OPcache and "
-                    "APCu shared between workers",
-                    pool_.name, why);
-  fork_mode_ = false;
-  begin();
-}
-
 void Crew::spawner_replied(const ipc::SpawnerReply &reply) {
+  const auto found = orders_.find(reply.id);
+  if (found == orders_.end())
+    return;
+  const Order order = found->second;
+  orders_.erase(found);
   const std::string why = reply.pid > 0
                               ? ""
                               : fmt::format("{} {}: {}", sys::stage_text(static_cast<sys::ExecStage>(reply.stage)),
                                             pool_.php_binary, strerror(reply.errno_));
-  if (reply.id == kTemplateRequest)
-    template_answered(reply, why);
+  if (order.worker)
+    worker_answered(*order.worker, reply, why);
   else
-    worker_answered(reply, why);
-  if (!template_asked_ && execs_.empty())
+    template_answered(order.variant, reply, why);
+  if (orders_.empty())
     early_ends_.clear();
+}
+
+void Crew::template_answered(pool::VariantNumber number, const ipc::SpawnerReply &reply, const std::string &why) {
+  if (reply.pid > 0)
+    templates_.insert(reply.pid);
+  const auto end = take_early_end(reply.pid);
+  if (end)
+    templates_.erase(reply.pid);
+  Variant *variant = number < variants_.size() ? variants_[number].get() : nullptr;
+  if (variant != nullptr && variant->answered(reply.id, reply.pid, why) && end)
+    variant->ended(end_text(*end));
 }
 
 std::optional<int> Crew::take_early_end(int pid) {
@@ -246,26 +121,7 @@ std::optional<int> Crew::take_early_end(int pid) {
   return status;
 }
 
-void Crew::template_answered(const ipc::SpawnerReply &reply, const std::string &why) {
-  template_asked_ = false;
-  if (template_ == nullptr)
-    return;
-  if (reply.pid <= 0) {
-    template_failed(why);
-    return;
-  }
-  template_->pid = reply.pid;
-  templates_.insert(reply.pid);
-  if (const auto status = take_early_end(reply.pid))
-    template_failed(end_text(*status));
-}
-
-void Crew::worker_answered(const ipc::SpawnerReply &reply, const std::string &why) {
-  const auto found = execs_.find(reply.id);
-  if (found == execs_.end())
-    return;
-  const WorkerId id = found->second;
-  execs_.erase(found);
+void Crew::worker_answered(WorkerId id, const ipc::SpawnerReply &reply, const std::string &why) {
   Backend *backend = find(id);
   if (backend == nullptr)
     return;
@@ -286,8 +142,7 @@ void Crew::worker_answered(const ipc::SpawnerReply &reply, const std::string &wh
 void Crew::spawner_ended(const std::string &how) {
   sys::log().warning("[pool {}] the spawner {}", pool_.name, how);
   spawner_.pid = -1;
-  execs_.clear(); // their workers count as not started in time
-  template_asked_ = false;
+  orders_.clear(); // their workers count as not started in time
   early_ends_.clear();
   if (!ready_)
     owner_.crew_failed("the spawner " + how + "; see the messages above");
@@ -303,8 +158,8 @@ std::optional<Crew::Outputs> Crew::make_outputs(Backend &backend) {
                     sys::Fd(::open("/dev/null", O_WRONLY | O_CLOEXEC))};
     return outputs.err.valid() ? std::optional(std::move(outputs)) : std::nullopt;
   }
-  auto out = output_pipe();
-  auto err = output_pipe();
+  auto out = sys::output_pipe();
+  auto err = sys::output_pipe();
   if (!out.ok() || !err.ok())
     return std::nullopt;
   backend.output = make_output(std::move(out.value().ours), backend.id(), "stdout");
@@ -326,10 +181,16 @@ std::unique_ptr<WorkerOutput> Crew::make_output(sys::Fd pipe, WorkerId id, const
       [said](const std::string &line) { sys::log().warning("{}\"{}\"", said(), line); });
 }
 
-void Crew::start_worker() {
+void Crew::start_worker(pool::VariantNumber number) {
+  Variant &variant = *variants_[number];
+  if (fork_mode_ && !variant.ready()) {
+    if (!variant.coming() && make_room_for_template())
+      variant.start();
+    return; // the template's READY decides again
+  }
   if (!processes_.take(holder_, process_max_))
     return;
-  const auto id = table_.start(Clock::now());
+  const auto id = table_.start(Clock::now(), number);
   if (!id) {
     processes_.give(holder_);
     return;
@@ -354,11 +215,11 @@ Status Crew::start_forked(Backend &backend, int out, int err) {
   if (!channel.ok())
     return channel.error();
   const WorkerId id = backend.id();
-  const ipc::TemplateRequest request{ipc::TemplateRequestType::kSpawn, id.index, id.generation, 0};
   const int fds[] = {channel.value().theirs.get(), out, err};
-  if (!sys::send_packet(template_->control.get(), &request, sizeof request, fds))
-    return Error{std::string("the template does not take orders: ") + strerror(errno), errno};
-  backend.batch = batch_;
+  Variant &variant = variant_of(backend);
+  if (auto status = variant.spawn(id, fds); !status.ok())
+    return status;
+  backend.batch = variant.batch();
   backend.channel = std::move(channel.value().ours);
   backend.channel_watch =
       std::make_unique<sys::IoWatch>(loop_, backend.channel.get(), [this, id](unsigned) { channel_readable(id); });
@@ -370,12 +231,13 @@ Status Crew::start_execed(Backend &backend, int out, int err) {
   auto hidden = hidden_listener();
   if (!hidden.ok())
     return hidden.error();
-  const std::uint32_t request = next_exec_++;
-  const int fds[] = {hidden.value().listener.get(), out, err};
-  if (!link_->send(ipc::SpawnKind::kWorker, request, fds))
+  const sys::Fd &settings = variant_of(backend).settings();
+  const int fds[] = {hidden.value().listener.get(), out, err, settings.get()};
+  const std::uint32_t order = next_order_++;
+  if (!link_->send(ipc::SpawnKind::kWorker, order, std::span(fds).first(settings.valid() ? 4 : 3)))
     return Error{std::string("the spawner does not take orders: ") + strerror(errno), errno};
   backend.socket_path = std::move(hidden.value().path);
-  execs_[request] = backend.id();
+  orders_[order] = Order{backend.id(), 0};
   return success();
 }
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "config/load.h"
+#include "config/web_values.h"
 #include "dispatcher/client.h"
 #include "dispatcher/crew.h"
 #include "dispatcher/local_pages.h"
@@ -51,6 +52,7 @@ private:
   void crew_failed(const std::string &reason) override;
   void crew_worn_out() override;
   void crew_changed() override;
+  void variant_failed(pool::VariantNumber variant) override;
   void request_response(Request &request, std::string_view records, const fcgi::ResponseScan &scan) override;
   void request_returned(Request &request) override;
   void request_lost(Request &request, const std::string &how) override;
@@ -62,7 +64,16 @@ private:
   // requests
   void schedule();
   void expire();
-  void prepare_script(Request &request) const;
+  void start_queued(pool::RequestKey key, pool::VariantNumber variant);
+  struct WebSettings {
+    config::WebValues values;
+    std::string key;
+  };
+  // What the web server has set, read once for each text; null: nothing.
+  const WebSettings *web_settings(const Request &request);
+  bool refuse_settings(Request &request, const WebSettings &settings);
+  bool choose_variant(Request &request);
+  void prepare_script(Request &request, bool locked) const;
   bool start(Request &request, pool::WorkerId id);
   std::string head_of(Request &request, TimePoint now) const;
   void answer(Request &request, const LocalAnswer &page);
@@ -102,7 +113,9 @@ private:
   std::uint64_t next_client_ = 1;
   pool::RequestKey next_key_ = 1;
   std::string tag_prefix_;
-  bool locked_values_; // scripts must be below one of folders_
+  const config::Config &config_;
+  std::unordered_map<std::string, WebSettings> web_settings_; // by the texts of the parameters
+  bool locked_values_;                                        // scripts must be below one of folders_
   std::vector<std::string> folders_;
   TimePoint started_;
   std::time_t start_time_;

@@ -70,10 +70,29 @@ Result<std::optional<sys::Identity>> own_identity(const config::GlobalConfig &gl
   return std::optional<sys::Identity>(std::move(identity.value()));
 }
 
+Result<config::Config> read_config(int fd) {
+  const auto text = sys::read_fd(fd);
+  if (!text.ok())
+    return text.error();
+  config::TextSource source(text.value());
+  config::LoadRequest request;
+  request.path = "the master's configuration";
+  config::LoadResult loaded = config::load(request, source);
+  if (!loaded.ok() || loaded.config.pools.size() != 1)
+    return Error{loaded.messages.empty() ? "no configuration" : loaded.messages.front().str()};
+  return std::move(loaded.config);
+}
+
 SpawnerPlan spawner_plan(const DispatcherStart &start, const std::optional<sys::Identity> &user, sys::Fd library) {
   const config::PoolConfig &pool = start.config.pools.front();
   SpawnerPlan plan;
   plan.command = php_command(pool, start.php, user ? &*user : nullptr, environ, start.folders);
+  plan.command_for = [&start, &user](int settings) -> Result<PhpCommand> {
+    auto config = read_config(settings);
+    if (!config.ok())
+      return config.error();
+    return php_command(config.value().pools.front(), start.php, user ? &*user : nullptr, environ, start.folders);
+  };
   plan.library = std::move(library);
   plan.user = user;
   plan.pool = pool.name;
@@ -161,16 +180,10 @@ sys::Fd open_library(const config::PoolConfig &pool) {
 int dispatcher_main(const PhpOptions &php) {
   settle_descriptors();
   sys::log().use(ipc::kErrorLogFd);
-  const auto text = sys::read_fd(ipc::kConfigFd);
-  if (!text.ok())
-    return complain("?", text.error().message);
-  config::TextSource source(text.value());
-  config::LoadRequest request;
-  request.path = "the master's configuration";
-  config::LoadResult loaded = config::load(request, source);
-  if (!loaded.ok() || loaded.config.pools.size() != 1)
-    return complain("?", loaded.messages.empty() ? "no configuration" : loaded.messages.front().str());
-  DispatcherStart start{std::move(loaded.config), php, {}, std::nullopt};
+  auto config = read_config(ipc::kConfigFd);
+  if (!config.ok())
+    return complain("?", config.error().message);
+  DispatcherStart start{std::move(config.value()), php, {}, std::nullopt};
   const config::PoolConfig &pool = start.config.pools.front();
   sys::log().set_level(static_cast<sys::Level>(start.config.global.log_level));
   sys::set_title("tqfpm: pool " + pool.name);

@@ -11,17 +11,7 @@ namespace tqfpm::dispatcher {
 
 using status::Metric;
 
-void Dispatcher::prepare_script(Request &request) const {
-  const std::string_view given = request.params.get("SCRIPT_FILENAME");
-  std::string path(fcgi::script_path(given));
-  if (locked_values_)
-    path = fcgi::locked_script(path, folders_);
-  if (path != given)
-    request.params.set("SCRIPT_FILENAME", path);
-}
-
 bool Dispatcher::request_received(Request &request) {
-  prepare_script(request);
   const std::string_view given = request.params.get("REQUEST_ID");
   request.tag = given.empty() || given.size() > 128 ? tag_prefix_ + std::to_string(request.key) : std::string(given);
   const std::string_view path = request_path(request);
@@ -34,7 +24,7 @@ bool Dispatcher::request_received(Request &request) {
     answer(request, status_page(state(status::wants_workers(query)), query));
     return true;
   }
-  return false;
+  return choose_variant(request);
 }
 
 void Dispatcher::request_ready(Request &request) {
@@ -45,10 +35,10 @@ void Dispatcher::request_ready(Request &request) {
     return;
   }
   if (queue_.length() == 0) {
-    if (const auto idle = crew_.idle_worker(); idle && start(request, *idle))
+    if (const auto idle = crew_.idle_worker(request.variant); idle && start(request, *idle))
       return;
   }
-  if (!queue_.push(request.key, now)) {
+  if (!queue_.push(request.key, request.variant, now)) {
     board().add(Metric::queue_full);
     answer(request, error_page(503, "queue full", request.tag));
     return;
@@ -91,25 +81,34 @@ void Dispatcher::schedule() {
   if (scheduling_ || stopping_)
     return;
   scheduling_ = true;
-  while (queue_.length() > 0) {
-    const auto idle = crew_.idle_worker();
-    if (!idle)
-      break;
-    const auto key = queue_.pop();
-    Request &request = *by_key_.at(*key);
-    by_key_.erase(*key);
-    // With its body held back the connection is not read: nothing else would tell that the client has gone.
-    if (!request.body_complete && request.client->gone())
-      request.client->close();
-    else if (!start(request, *idle))
-      request_ready(request);
+  pool::Match wanted;
+  if (crew_.variants() > 1) {
+    wanted = crew_.match(queue_.entries());
+    for (const pool::RequestKey key : wanted.assign) {
+      if (queue_.remove(key))
+        start_queued(key, by_key_.at(key)->variant);
+    }
+  } else {
+    while (queue_.length() > 0 && crew_.idle_worker(0))
+      start_queued(*queue_.pop(), 0);
   }
-  crew_.decide(queue_.length(), draining_);
+  crew_.decide(queue_.length(), wanted, draining_);
   if (!draining_) {
     board().set(Metric::queue_length, queue_.length());
     board().raise(Metric::max_queue_length, queue_.length());
   }
   scheduling_ = false;
+}
+
+void Dispatcher::start_queued(pool::RequestKey key, pool::VariantNumber variant) {
+  Request &request = *by_key_.at(key);
+  by_key_.erase(key);
+  const auto idle = crew_.idle_worker(variant);
+  // With its body held back the connection is not read: nothing else would tell that the client has gone.
+  if (!request.body_complete && request.client->gone())
+    request.client->close();
+  else if (!idle || !start(request, *idle))
+    request_ready(request);
 }
 
 void Dispatcher::expire() {
@@ -226,6 +225,7 @@ void Dispatcher::answer(Request &request, const LocalAnswer &page) {
 void Dispatcher::done(Request &request) {
   request.state = RequestState::kAnswered;
   board().add(Metric::requests);
+  crew_.release(request.variant);
   if (access_log_.valid())
     log_access(access_log_.get(), access_format_, pool_, request);
 }

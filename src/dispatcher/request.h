@@ -37,6 +37,7 @@ struct Request {
   bool has_length = false;         // CONTENT_LENGTH was sent
   bool body_complete = false;
 
+  pool::VariantNumber variant = 0; // the PHP settings that it needs
   pool::WorkerId worker{};
   int worker_pid = 0;
   TimePoint received{};  // parameters complete

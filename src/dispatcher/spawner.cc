@@ -67,10 +67,19 @@ Result<sys::Fd> dummy_listener() {
 }
 
 sys::ExecResult start_php(const SpawnerPlan &plan, pid_t dispatcher, SpawnKind kind, const std::vector<sys::Fd> &fds) {
+  PhpCommand command = plan.command;
+  if (fds.size() > 3) {
+    auto other = plan.command_for(fds[3].get());
+    if (!other.ok()) {
+      sys::log().error("[pool {}] spawner: settings of a web server: {}", plan.pool, other.error().message);
+      return {-1, sys::ExecStage::kExec, EINVAL};
+    }
+    command = std::move(other.value());
+  }
   sys::ExecPlan exec;
-  exec.path = plan.command.path;
-  exec.arguments = plan.command.arguments;
-  exec.environment = plan.command.environment;
+  exec.path = command.path;
+  exec.arguments = command.arguments;
+  exec.environment = command.environment;
   exec.limit_files = plan.limit_files;
   exec.limit_core = plan.limit_core;
   exec.detach = true;
@@ -129,7 +138,8 @@ Status drop(const SpawnerPlan &plan) {
     const sys::Packet packet = sys::receive_packet(control, &request, sizeof request);
     if (packet.length == 0)
       ::_exit(0);
-    if (packet.length != static_cast<ssize_t>(sizeof request) || packet.truncated || packet.fds.size() != 3) {
+    if (packet.length != static_cast<ssize_t>(sizeof request) || packet.truncated || packet.fds.size() < 3 ||
+        packet.fds.size() > 4) {
       sys::log().error("[pool {}] spawner: bad request ({} bytes, {} descriptors)", plan.pool, packet.length,
                        packet.fds.size());
       ::_exit(1);

@@ -18,8 +18,9 @@ namespace tqfpm::dispatcher {
 
 struct SpawnerPlan {
   PhpCommand command;
-  sys::Fd library;                   // libtqfpm-template.so; none: php.spawn = exec
-  std::optional<sys::Identity> user; // to become; none when not root
+  std::function<Result<PhpCommand>(int settings)> command_for; // with the settings of a memory file
+  sys::Fd library;                                             // libtqfpm-template.so; none: php.spawn = exec
+  std::optional<sys::Identity> user;                           // to become; none when not root
   std::string pool;
   std::string chroot;
   std::string chdir;

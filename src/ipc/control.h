@@ -53,9 +53,10 @@ struct DispatcherReport {
 // dispatcher -> spawner: start one php-cgi. The spawner runs as the pool's user, forks twice and execs; the process
 // becomes a child of the dispatcher (a subreaper), which alone waits for it.
 enum class SpawnKind : uint32_t {
-  kTemplate = 1, // descriptors: control (TemplateFd), stdout, stderr
-  kWorker = 2,   // php.spawn = exec; descriptors: listening socket (becomes fd 0), stdout, stderr
+  kTemplate = 1, // descriptors: control (TemplateFd), stdout, stderr, (opt) settings
+  kWorker = 2,   // php.spawn = exec; descriptors: listening socket (becomes fd 0), stdout, stderr, (opt) settings
 };
+// settings: a memory file with [global] and the one pool as canonical INI; without it the pool is as kConfigFd has it.
 struct SpawnerRequest {
   SpawnKind kind;
   uint32_t id; // echoed in the reply

@@ -102,7 +102,7 @@ std::size_t ProcessManager::take_tokens(std::size_t wanted, TimePoint now, TimeP
 
 Decision ProcessManager::decide(const PoolCounts &counts, TimePoint now) {
   Decision decision;
-  const std::size_t alive = counts.idle + counts.busy + counts.starting + counts.stopping;
+  const std::size_t alive = counts.idle + counts.foreign + counts.busy + counts.starting + counts.stopping;
   const std::size_t room = alive < settings_.max_children ? settings_.max_children - alive : 0;
   const std::size_t ready = counts.idle + counts.starting + counts.stopping;
   std::size_t start = std::min(wanted(counts, alive), room);

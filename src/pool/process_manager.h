@@ -21,9 +21,10 @@ struct ManagerSettings {
   Duration idle_timeout = seconds(10);
 };
 
-// What the manager looks at. idle + busy + starting + stopping = all processes of the pool.
+// What the manager looks at. idle + foreign + busy + starting + stopping = all processes of the pool.
 struct PoolCounts {
   std::size_t idle = 0;
+  std::size_t foreign = 0;        // idle, but with other PHP settings than the requests that wait need
   std::size_t busy = 0;           // also aborting ones: not free
   std::size_t starting = 0;       // will be idle
   std::size_t stopping = 0;       // still there, will be gone

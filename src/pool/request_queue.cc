@@ -4,10 +4,10 @@
 
 namespace tqfpm::pool {
 
-bool RequestQueue::push(RequestKey key, TimePoint now) {
+bool RequestQueue::push(RequestKey key, VariantNumber variant, TimePoint now) {
   if (entries_.size() >= max_length_)
     return false;
-  entries_.push_back(Entry{key, now});
+  entries_.push_back(Entry{key, variant, now});
   index_[key] = std::prev(entries_.end());
   longest_ = std::max(longest_, entries_.size());
   return true;

@@ -11,14 +11,22 @@
 namespace tqfpm::pool {
 
 using RequestKey = std::uint64_t;
+// Names a set of PHP settings, see dispatcher/variant.h. 0: the pool's own.
+using VariantNumber = std::uint32_t;
 
 class RequestQueue {
 public:
   // max_wait zero: no limit in time.
   RequestQueue(std::size_t max_length, Duration max_wait) : max_length_(max_length), max_wait_(max_wait) {}
 
+  struct Entry {
+    RequestKey key;
+    VariantNumber variant; // of the worker that it needs
+    TimePoint since;
+  };
+
   // false: full, the request has to be refused.
-  bool push(RequestKey key, TimePoint now);
+  bool push(RequestKey key, VariantNumber variant, TimePoint now);
   std::optional<RequestKey> pop();
   // A request whose client has gone. false: it was not waiting.
   bool remove(RequestKey key);
@@ -29,13 +37,10 @@ public:
   [[nodiscard]] std::size_t length() const { return entries_.size(); }
   [[nodiscard]] std::size_t longest() const { return longest_; } // the most that ever waited
   [[nodiscard]] std::size_t max_length() const { return max_length_; }
-  [[nodiscard]] std::optional<TimePoint> oldest() const; // when the first one came
+  [[nodiscard]] std::optional<TimePoint> oldest() const;                     // when the first one came
+  [[nodiscard]] const std::list<Entry> &entries() const { return entries_; } // oldest first
 
 private:
-  struct Entry {
-    RequestKey key;
-    TimePoint since;
-  };
   std::size_t max_length_;
   Duration max_wait_;
   std::list<Entry> entries_;

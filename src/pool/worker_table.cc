@@ -12,18 +12,19 @@ WorkerTable::WorkerTable(std::size_t slots) : slots_(slots) {
   }
 }
 
-std::optional<WorkerId> WorkerTable::start(TimePoint now) {
+std::optional<WorkerId> WorkerTable::start(TimePoint now, VariantNumber variant) {
   if (free_ == kNone)
     return std::nullopt;
   const std::uint32_t index = free_;
   Slot &slot = slots_[index];
   free_ = slot.older;
   slot.older = slot.newer = kNone;
+  count(slot, -1);
   slot.state = WorkerState::kStarting;
   slot.since = now;
+  slot.variant = variant;
   ++slot.generation;
-  --counts_[static_cast<std::size_t>(WorkerState::kFree)];
-  ++counts_[static_cast<std::size_t>(WorkerState::kStarting)];
+  count(slot, 1);
   return WorkerId{index, slot.generation};
 }
 
@@ -46,9 +47,9 @@ void WorkerTable::set(WorkerId id, WorkerState state, TimePoint now) {
   Slot &slot = slots_[id.index];
   if (slot.state == WorkerState::kIdle)
     unlink_idle(id.index);
-  --counts_[static_cast<std::size_t>(slot.state)];
-  ++counts_[static_cast<std::size_t>(state)];
+  count(slot, -1);
   slot.state = state;
+  count(slot, 1);
   slot.since = now;
   if (state == WorkerState::kIdle)
     push_idle(id.index);
@@ -59,18 +60,38 @@ void WorkerTable::remove(WorkerId id) {
   Slot &slot = slots_[id.index];
   if (slot.state == WorkerState::kIdle)
     unlink_idle(id.index);
-  --counts_[static_cast<std::size_t>(slot.state)];
-  ++counts_[static_cast<std::size_t>(WorkerState::kFree)];
+  count(slot, -1);
   slot.state = WorkerState::kFree;
+  count(slot, 1);
   slot.newer = kNone;
   slot.older = free_;
   free_ = id.index;
 }
 
-std::optional<WorkerId> WorkerTable::newest_idle() const {
-  if (newest_ == kNone)
-    return std::nullopt;
-  return WorkerId{newest_, slots_[newest_].generation};
+void WorkerTable::count(const Slot &slot, int change) {
+  const auto state = static_cast<std::size_t>(slot.state);
+  counts_[state] += static_cast<std::size_t>(change);
+  if (slot.state == WorkerState::kFree)
+    return;
+  if (by_variant_.size() <= slot.variant)
+    by_variant_.resize(slot.variant + 1);
+  by_variant_[slot.variant][state] += static_cast<std::size_t>(change);
+}
+
+std::size_t WorkerTable::count(WorkerState state, VariantNumber variant) const {
+  return variant < by_variant_.size() ? by_variant_[variant][static_cast<std::size_t>(state)] : 0;
+}
+
+VariantNumber WorkerTable::variant(WorkerId id) const {
+  TQFPM_ASSERT(valid(id));
+  return slots_[id.index].variant;
+}
+
+std::optional<WorkerId> WorkerTable::newest_idle(VariantNumber variant) const {
+  std::uint32_t index = newest_;
+  while (index != kNone && slots_[index].variant != variant)
+    index = slots_[index].older;
+  return index == kNone ? std::nullopt : std::optional(WorkerId{index, slots_[index].generation});
 }
 
 std::optional<WorkerId> WorkerTable::oldest_idle() const {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "pool/request_queue.h"
 
 namespace tqfpm::pool {
 
@@ -32,8 +33,8 @@ class WorkerTable {
 public:
   explicit WorkerTable(std::size_t slots);
 
-  // A free slot becomes kStarting. nullopt: all are in use.
-  std::optional<WorkerId> start(TimePoint now);
+  // A free slot becomes kStarting. nullopt: all are in use. `variant`: the settings that the worker has for ever.
+  std::optional<WorkerId> start(TimePoint now, VariantNumber variant = 0);
   // Is the worker still the one that had this id?
   [[nodiscard]] bool valid(WorkerId id) const;
   [[nodiscard]] WorkerState state(WorkerId id) const;
@@ -42,14 +43,16 @@ public:
   // The worker has gone; its slot is free.
   void remove(WorkerId id);
 
-  // Most recently idle worker, to give work to; least recently idle one, to end.
-  [[nodiscard]] std::optional<WorkerId> newest_idle() const;
+  // Most recently idle worker of a variant, to give work to; least recently idle one of all, to end.
+  [[nodiscard]] std::optional<WorkerId> newest_idle(VariantNumber variant = 0) const;
   [[nodiscard]] std::optional<WorkerId> oldest_idle() const;
   // The one that became idle next after the idle worker `id`.
   [[nodiscard]] std::optional<WorkerId> next_idle(WorkerId id) const;
   [[nodiscard]] TimePoint since(WorkerId id) const; // when it entered its state
+  [[nodiscard]] VariantNumber variant(WorkerId id) const;
 
   [[nodiscard]] std::size_t count(WorkerState state) const { return counts_[static_cast<std::size_t>(state)]; }
+  [[nodiscard]] std::size_t count(WorkerState state, VariantNumber variant) const;
   [[nodiscard]] std::size_t slots() const { return slots_.size(); }
   [[nodiscard]] std::size_t total() const { return slots_.size() - count(WorkerState::kFree); }
   // The worker in slot `index`, if any.
@@ -60,15 +63,19 @@ private:
   struct Slot {
     WorkerState state = WorkerState::kFree;
     std::uint32_t generation = 0;
+    VariantNumber variant = 0;
     std::uint32_t older = kNone; // in the idle stack, or the next free slot
     std::uint32_t newer = kNone;
     TimePoint since{};
   };
+  void count(const Slot &slot, int change);
   void push_idle(std::uint32_t index);
   void unlink_idle(std::uint32_t index);
 
   std::vector<Slot> slots_;
-  std::array<std::size_t, kWorkerStates> counts_{};
+  using Counts = std::array<std::size_t, kWorkerStates>;
+  Counts counts_{};
+  std::vector<Counts> by_variant_; // kFree is not counted
   std::uint32_t newest_ = kNone;
   std::uint32_t oldest_ = kNone;
   std::uint32_t free_ = kNone;

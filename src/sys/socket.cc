@@ -29,6 +29,16 @@ Result<SocketPair> stream_pair() {
   return make_pair_of(SOCK_STREAM);
 }
 
+Result<SocketPair> output_pipe() {
+  int fds[2];
+  if (::pipe2(fds, O_CLOEXEC) != 0)
+    return Error{std::string("cannot create a pipe: ") + strerror(errno), errno};
+  SocketPair pipe{Fd(fds[0]), Fd(fds[1])};
+  if (auto status = set_nonblocking(pipe.ours.get(), true); !status.ok())
+    return status.error();
+  return pipe;
+}
+
 Status set_nonblocking(int fd, bool on) {
   const int flags = ::fcntl(fd, F_GETFL);
   if (flags < 0 || ::fcntl(fd, F_SETFL, on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK) < 0)

@@ -22,6 +22,9 @@ struct SocketPair {
 Result<SocketPair> packet_pair(); // SOCK_SEQPACKET
 Result<SocketPair> stream_pair(); // SOCK_STREAM
 
+// A pipe for the output of a child: `ours`, the end to read from, does not block.
+Result<SocketPair> output_pipe();
+
 Status set_nonblocking(int fd, bool on);
 
 // Sends one packet with descriptors (at most kMaxFds). False with errno set: not sent (EAGAIN: full).

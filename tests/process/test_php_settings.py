@@ -1,11 +1,12 @@
 """php_value, php_admin_value and what scripts can do about them."""
 import os
-import shutil
-import time
+import re
+import signal
+import threading
 
 import pytest
 
-from server import wait_for
+from server import Process, wait_for
 
 INI = """$before = ini_get($_GET['key']); $set = ini_set($_GET['key'], $_GET['to']); echo $before, '|',
 $set === false ? 'locked' : 'set', '|', ini_get($_GET['key']);"""
@@ -77,3 +78,129 @@ def test_admin_values_hold_wherever_the_script_is(server, folder):
     for path in ("/old/ini.php", "/new/ini.php", "/ini.php", "//old/ini.php", "ini.php",
                  "./ini.php"):
         assert ask(s, path, "memory_limit", "1G") == ["96M", "locked", "96M"], path
+
+
+# --- settings that web servers send --------------------------------------------------------------------------------
+
+SHOW = "echo ini_get('memory_limit'), ' ', getmypid();"
+
+
+@pytest.mark.parametrize("spawn", ["fork", "exec"])
+def test_web_values_are_in_force_for_their_request_only(server, spawn):
+    s = server(pools={"www": {"pm.max_children": 4, "php.spawn": spawn, "php_admin_value[precision]": "7"}}).start()
+    ini = s.script("ini.php", INI)
+
+    def with_values(key, to, **extra):
+        return s.request(ini, query=f"key={key}&to={to}", extra=extra).text.split("|")
+
+    for _ in range(3):
+        assert with_values("memory_limit", "1G", PHP_VALUE="memory_limit=64M\nuser_agent=x") == ["64M", "set", "1G"]
+        assert with_values("memory_limit", "1G", PHP_ADMIN_VALUE="memory_limit=65M") == ["65M", "locked", "65M"]
+        assert with_values("memory_limit", "1G") == ["128M", "set", "1G"]
+    # PERDIR and SYSTEM settings, which no script could set for itself:
+    assert with_values("post_max_size", "1", PHP_VALUE="post_max_size=3M")[0] == "3M"
+    assert with_values("open_basedir", "/", PHP_ADMIN_VALUE=f"open_basedir={s.www}:/tmp")[:2] == [f"{s.www}:/tmp", "locked"]
+    assert with_values("short_open_tag", "0", PHP_FLAG="short_open_tag=on")[0] == "1"
+    assert with_values("log_errors", "0", PHP_ADMIN_FLAG="log_errors=on") == ["1", "locked", "1"]
+    # The pool's admin value is not a user's to change.
+    assert with_values("precision", "3", PHP_VALUE="precision=9")[0] == "7"
+    assert with_values("precision", "3", PHP_ADMIN_VALUE="precision=9") == ["9", "locked", "9"]
+    closed = s.script("out.php", "echo @file_get_contents('/etc/hostname') === false ? 'closed' : 'open';")
+    assert s.request(closed, extra={"PHP_ADMIN_VALUE": f"open_basedir={s.www}"}).text == "closed"
+    assert s.request(closed).text == "open"
+
+
+def test_workers_of_one_set_of_values_serve_many_requests(server):
+    s = server(pools={"www": {"pm": "dynamic", "pm.max_children": 6, "pm.start_servers": 1, "pm.min_spare_servers": 1,
+                              "pm.max_spare_servers": 6}}).start()
+    script = s.script("show.php", SHOW)
+    pids = {s.request(script, extra={"PHP_VALUE": "memory_limit=64M"}).text for _ in range(20)}
+    assert len(pids) <= 2 and all(pid.startswith("64M ") for pid in pids)  # the first one's, and perhaps its spare
+
+
+def test_no_set_of_values_starves_behind_another(server):
+    """One worker, three sets of values under load at the same time: each request is served by the right one."""
+    s = server(pools={"www": {"pm.max_children": 1, "queue.max_wait": "20s"}}).start()
+    script = s.script("show.php", SHOW)
+
+    def client(number):
+        extra = {} if number % 3 == 0 else {"PHP_VALUE": f"memory_limit={60 + number % 3}M"}
+        expected = "128M" if number % 3 == 0 else f"{60 + number % 3}M"
+        return [s.request(script, extra=extra).text.split()[0] == expected for _ in range(15)]
+
+    results = [None] * 6
+
+    def run(i):
+        results[i] = client(i)
+
+    threads = [threading.Thread(target=run, args=(i,)) for i in range(6)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert all(results) and all(map(all, results))
+
+
+def test_the_number_of_templates_is_bounded(server):
+    s = server(pools={"www": {"pm": "ondemand", "pm.max_children": 4, "php.max_variants": 2}}).start()
+    script = s.script("show.php", SHOW)
+    for i in range(8):
+        assert s.request(script, extra={"PHP_VALUE": f"memory_limit={50 + i % 5}M"}).text.startswith(f"{50 + i % 5}M ")
+        wait_for(lambda: len(s.processes("php-cgi: template www")) <= 3, "the pool's own and two more")
+    assert s.request(script).text.startswith("128M ")
+
+
+@pytest.mark.parametrize("policy, value, admin", [("all", 200, 200), ("user", 200, 403), ("refuse", 403, 403)])
+def test_security_web_php_values(server, policy, value, admin):
+    s = server(pools={"www": {"security.web_php_values": policy}}).start()
+    script = s.script("show.php", SHOW)
+    assert s.request(script).status == 200
+    assert s.request(script, extra={"PHP_VALUE": "memory_limit=64M"}).status == value
+    assert s.request(script, extra={"PHP_ADMIN_VALUE": "memory_limit=64M"}).status == admin
+    said = len(re.findall(r"WARNING: .*refused: its web server sends PHP settings, and security.web_php_values is", s.log))
+    assert said == (value == 403) + (admin == 403)
+
+
+def test_a_mistake_in_web_values_is_said_and_the_rest_is_used(server):
+    s = server().start()
+    script = s.script("show.php", SHOW)
+    assert s.request(script, extra={"PHP_VALUE": "nonsense\nmemory_limit=64M"}).text.startswith("64M ")
+    assert "'nonsense' is no directive" in s.log
+
+
+def test_a_killed_template_of_web_values_costs_no_request(server):
+    s = server(pools={"www": {"pm.max_children": 3, "pm": "ondemand"}}).start()
+    script = s.script("show.php", SHOW)
+    own = {t.pid for t in s.templates()}
+    for i in range(3):
+        assert s.request(script, extra={"PHP_VALUE": "memory_limit=64M"}).text.startswith("64M ")
+        other = [t.pid for t in s.processes("php-cgi: template www") if t.pid not in own]
+        for pid in other:
+            os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: not any(Process(pid).alive for pid in other), "its end")
+        workers = s.workers()
+        for worker in workers:
+            os.kill(worker.pid, signal.SIGKILL)
+        wait_for(lambda: s.status()["total processes"] == 0, "no worker is left")
+
+
+def test_reloads_with_web_values_lose_nothing(server):
+    s = server(pools={"www": {"pm.max_children": 2}}).start()
+    script = s.script("show.php", SHOW)
+    stop, failed = threading.Event(), []
+
+    def client(number):
+        while not stop.is_set():
+            answer = s.request(script, extra={"PHP_VALUE": f"memory_limit={60 + number}M"})
+            if not answer.text.startswith(f"{60 + number}M "):
+                failed.append(answer)
+
+    threads = [threading.Thread(target=client, args=(i,)) for i in range(3)]
+    for each in threads:
+        each.start()
+    for _ in range(4):
+        s.reload()
+    stop.set()
+    for each in threads:
+        each.join()
+    assert failed == []

@@ -48,12 +48,12 @@ TEST(WorkerTable, AnIdNamesOneWorkerForEver) {
 
 TEST(RequestQueue, FirstInFirstOutWithABound) {
   RequestQueue queue(2, Duration::zero());
-  EXPECT_TRUE(queue.push(1, kStart));
-  EXPECT_TRUE(queue.push(2, kStart));
-  EXPECT_FALSE(queue.push(3, kStart));
+  EXPECT_TRUE(queue.push(1, 0, kStart));
+  EXPECT_TRUE(queue.push(2, 0, kStart));
+  EXPECT_FALSE(queue.push(3, 0, kStart));
   EXPECT_EQ(queue.longest(), 2U);
   EXPECT_EQ(queue.pop(), 1U);
-  EXPECT_TRUE(queue.push(3, kStart));
+  EXPECT_TRUE(queue.push(3, 0, kStart));
   EXPECT_TRUE(queue.remove(2));
   EXPECT_FALSE(queue.remove(2));
   EXPECT_EQ(queue.pop(), 3U);
@@ -63,8 +63,8 @@ TEST(RequestQueue, FirstInFirstOutWithABound) {
 
 TEST(RequestQueue, WhatWaitedTooLongExpiresInOrder) {
   RequestQueue queue(10, seconds(2));
-  (void)queue.push(1, kStart);
-  (void)queue.push(2, kStart + seconds(1));
+  (void)queue.push(1, 0, kStart);
+  (void)queue.push(2, 0, kStart + seconds(1));
   EXPECT_EQ(queue.next_deadline(), kStart + seconds(2));
   EXPECT_FALSE(queue.pop_expired(kStart + milliseconds(1999)).has_value());
   EXPECT_EQ(queue.pop_expired(kStart + seconds(2)), 1U);
@@ -254,6 +254,7 @@ void live(ManagerKind kind, unsigned seed) {
   };
   const auto decide = [&] {
     PoolCounts counts{table.count(WorkerState::kIdle),
+                      0,
                       table.count(WorkerState::kBusy),
                       table.count(WorkerState::kStarting),
                       table.count(WorkerState::kStopping),

@@ -1,0 +1,65 @@
+// PHP settings that web servers send.
+#include <gtest/gtest.h>
+
+#include "config/table.h"
+#include "config/web_values.h"
+
+namespace tqfpm::config {
+namespace {
+
+std::string value_of(const std::vector<KeyValue> &settings, const std::string &key) {
+  for (const KeyValue &each : settings) {
+    if (each.key == key)
+      return each.value;
+  }
+  return "(none)";
+}
+
+TEST(WebValues, LinesOfPhpIni) {
+  const WebValues values = web_values("memory_limit = 64M\n max_execution_time=30 ; seconds\nuser_agent = \"a;b\"",
+                                      "display_errors=on", "open_basedir=/srv/a:/tmp\n", "allow_url_fopen = off");
+  EXPECT_TRUE(values.mistakes.empty());
+  EXPECT_EQ(value_of(values.user, "memory_limit"), "64M");
+  EXPECT_EQ(value_of(values.user, "max_execution_time"), "30");
+  EXPECT_EQ(value_of(values.user, "user_agent"), "a;b");
+  EXPECT_EQ(value_of(values.user, "display_errors"), "1");
+  EXPECT_EQ(value_of(values.admin, "open_basedir"), "/srv/a:/tmp");
+  EXPECT_EQ(value_of(values.admin, "allow_url_fopen"), "0");
+  EXPECT_TRUE(web_values("", "", "", "").empty());
+}
+
+TEST(WebValues, WhatIsNoSettingIsAMistake) {
+  const WebValues values = web_values("nonsense\n[PATH=/]\nx[]=1\na b = 1\nok=1", "display_errors=perhaps", "", "");
+  EXPECT_EQ(values.mistakes.size(), 5U);
+  EXPECT_EQ(values.user.size(), 1U);
+}
+
+TEST(WebValues, TheKeyDoesNotDependOnTheOrder) {
+  const auto key = [](const char *user, const char *admin) { return web_values(user, "", admin, "").key(); };
+  EXPECT_EQ(key("a=1\nb=2", ""), key("b = 2\na = \"1\"", ""));
+  EXPECT_NE(key("a=1", ""), key("", "a=1"));
+  EXPECT_NE(key("a=1\nb=2", ""), key("a=12", ""));
+}
+
+TEST(WebValues, WhoWins) {
+  PoolConfig pool = default_pool("www");
+  pool.php_value = {{"precision", "5"}, {"memory_limit", "1M"}};
+  pool.php_flag = {{"html_errors", "1"}};
+  pool.php_admin_value = {{"open_basedir", "/srv"}};
+  pool.php_admin_flag = {{"log_errors", "1"}};
+  const PoolConfig user =
+      with_web_values(pool, web_values("precision=9\nopen_basedir=/\nlog_errors=0\nhtml_errors=0", "", "", ""));
+  EXPECT_EQ(value_of(user.php_value, "precision"), "9");
+  EXPECT_EQ(value_of(user.php_value, "memory_limit"), "1M");
+  EXPECT_EQ(value_of(user.php_value, "html_errors"), "0");
+  EXPECT_TRUE(user.php_flag.empty());
+  EXPECT_EQ(value_of(user.php_value, "open_basedir"), "(none)"); // the pool's admin value stays
+  EXPECT_EQ(value_of(user.php_admin_flag, "log_errors"), "1");
+  const PoolConfig admin = with_web_values(pool, web_values("", "", "open_basedir=/x\nlog_errors=0", ""));
+  EXPECT_EQ(value_of(admin.php_admin_value, "open_basedir"), "/x");
+  EXPECT_EQ(value_of(admin.php_admin_value, "log_errors"), "0");
+  EXPECT_TRUE(admin.php_admin_flag.empty());
+}
+
+} // namespace
+} // namespace tqfpm::config
