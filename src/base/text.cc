@@ -49,6 +49,20 @@ std::string lower(std::string_view text) {
   return result;
 }
 
+void append_safe(std::string &line, std::string_view text) {
+  constexpr char kHex[] = "0123456789abcdef";
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte >= 0x20 && byte != 0x7f) {
+      line += c;
+      continue;
+    }
+    line += "\\x";
+    line += kHex[byte >> 4];
+    line += kHex[byte & 15];
+  }
+}
+
 std::optional<std::int64_t> to_number(std::string_view text, int base) {
   std::int64_t value = 0;
   const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), value, base);

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "base/text.h"
+
 namespace tqfpm::status {
 
 namespace {
@@ -19,17 +21,6 @@ bool known_unit(char kind, std::string_view unit) {
   if (kind == 'C')
     return unit.empty() || unit == "user" || unit == "system" || unit == "total";
   return true;
-}
-
-// Client-given text must not be able to forge a line.
-void append_safe(std::string &out, std::string_view value) {
-  for (const char c : value) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte < 0x20 || byte == 0x7f)
-      out += fmt::format("\\x{:02x}", byte);
-    else
-      out += c;
-  }
 }
 
 void append_or_dash(std::string &out, std::string_view value) {
