@@ -53,7 +53,7 @@ endif
 PATHS = -DTQFPM_VERSION='"$(VERSION)"' -DTQFPM_SYSCONFDIR='"$(sysconfdir)"' -DTQFPM_LIBDIR='"$(libdir)/tqfpm"' \
 	-DTQFPM_RUNSTATEDIR='"$(runstatedir)"' -DTQFPM_LOCALSTATEDIR='"$(localstatedir)"' -DTQFPM_PREFIX='"$(prefix)"'
 
-PURE_DIRS    := base config fcgi pool status
+PURE_DIRS    := base config fcgi pool status trace
 PROCESS_DIRS := sys ipc master dispatcher exporter
 sources = $(foreach d,$(1),$(wildcard src/$(d)/*.cc))
 objects = $(patsubst src/%.cc,$(BUILD)/%.o,$(call sources,$(1)))
