@@ -89,6 +89,8 @@ bool set_limits(const ExecPlan &plan) noexcept {
     ::setsid();
   if (plan.subreaper)
     (void)::prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+  if (plan.tracer > 0)
+    (void)::prctl(PR_SET_PTRACER, static_cast<unsigned long>(plan.tracer), 0, 0, 0); // without yama there is no need
   if (!place_fds(prepared))
     give_up(prepared, ExecStage::kFds);
   if (!set_limits(plan))

@@ -25,14 +25,6 @@ const char *name_of(Level level) {
   return "?";
 }
 
-std::string timestamp() {
-  const std::time_t now = std::time(nullptr);
-  std::tm parts{};
-  ::localtime_r(&now, &parts);
-  char text[32];
-  return {text, std::strftime(text, sizeof text, "%d-%b-%Y %H:%M:%S", &parts)};
-}
-
 // A log that is full or gone must not stop the work: what cannot be written is lost.
 void write_all(int fd, std::string_view text) {
   while (!text.empty()) {
@@ -46,6 +38,14 @@ void write_all(int fd, std::string_view text) {
 }
 
 } // namespace
+
+std::string timestamp() {
+  const std::time_t now = std::time(nullptr);
+  std::tm parts{};
+  ::localtime_r(&now, &parts);
+  char text[32];
+  return {text, std::strftime(text, sizeof text, "%d-%b-%Y %H:%M:%S", &parts)};
+}
 
 Log &log() {
   static Log instance;

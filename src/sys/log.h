@@ -61,6 +61,9 @@ private:
   std::optional<Level> echo_;
 };
 
+// Now, as log lines have it.
+std::string timestamp();
+
 // This process's log.
 Log &log();
 
