@@ -116,6 +116,9 @@ void PoolRules::paths() {
     must_be_absolute("prefix", pool_.prefix);
   if (pool_.request_slowlog_timeout > Duration::zero() && pool_.slowlog.empty())
     error("request_slowlog_timeout", "'slowlog' must be specified for use with 'request_slowlog_timeout'");
+  if (pool_.request_terminate_timeout > Duration::zero() &&
+      pool_.request_slowlog_timeout > pool_.request_terminate_timeout)
+    error("request_slowlog_timeout", "'request_slowlog_timeout' can't be greater than 'request_terminate_timeout'");
 }
 
 void PoolRules::others() {

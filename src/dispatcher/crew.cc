@@ -78,9 +78,11 @@ Crew::Crew(sys::EventLoop &loop, CrewOwner &owner, const config::PoolConfig &poo
       log_limit_(static_cast<std::size_t>(settings.global.log_limit)),
       faults_(static_cast<std::size_t>(settings.global.emergency_restart_threshold),
               settings.global.emergency_restart_interval),
+      slow_log_(loop, static_cast<SlowLogOwner &>(*this), pool, scoreboard_),
       decide_timer_(loop, [this] { owner_.crew_changed(); }), deadline_timer_(loop, [this] { check_deadlines(); }) {
   link_ = std::make_unique<SpawnerLink>(
       loop_, std::move(spawner_.control), [this](const ipc::SpawnerReply &reply) { spawner_replied(reply); },
+      [this](const ipc::TraceReply &reply) { slow_log_.answered(reply); },
       [] { sys::log().debug("the spawner has closed its control socket"); });
   variants_.push_back(std::make_unique<Variant>(loop_, static_cast<VariantOwner &>(*this), 0, "", sys::Fd()));
   live_variants_ = 1;
@@ -230,8 +232,14 @@ bool Crew::assign(Request &request, WorkerId id, std::string head) {
   backend.assign(request, std::move(head));
   if (pool_.request_terminate_timeout > Duration::zero())
     arm_deadline(now + pool_.request_terminate_timeout);
+  arm_deadline(slow_log_.due(request.started));
   update_gauges();
   return true;
+}
+
+bool Crew::still_runs(WorkerId worker, pool::RequestKey request) const {
+  const Backend *backend = find(worker);
+  return backend != nullptr && backend->request() != nullptr && backend->request()->key == request;
 }
 
 void Crew::pump(WorkerId id) {

@@ -14,6 +14,7 @@
 
 #include "config/types.h"
 #include "dispatcher/backend.h"
+#include "dispatcher/slow_log.h"
 #include "dispatcher/spawner.h"
 #include "dispatcher/variant.h"
 #include "pool/fault_window.h"
@@ -58,7 +59,7 @@ struct CrewSettings {
   status::ProcessBoard &processes;
 };
 
-class Crew : private BackendOwner, private VariantOwner {
+class Crew : private BackendOwner, private VariantOwner, private SlowLogOwner {
 public:
   Crew(sys::EventLoop &loop, CrewOwner &owner, const config::PoolConfig &pool, const CrewSettings &settings,
        SpawnerProcess spawner);
@@ -93,12 +94,16 @@ public:
   [[nodiscard]] const pool::WorkerTable &table() const { return table_; }
   [[nodiscard]] std::vector<status::WorkerView> view() const; // for the status page
   [[nodiscard]] Backend *find(pool::WorkerId id) const;
+  SlowLog &slow_log() { return slow_log_; }
   [[nodiscard]] bool empty() const { return table_.total() == 0; }
 
 private:
   void worker_response(Backend &backend, std::string_view records, const fcgi::ResponseScan &scan) override;
   void worker_disconnected(Backend &backend, bool returned) override;
   void worker_misbehaved(Backend &backend, const char *what) override;
+
+  [[nodiscard]] bool still_runs(pool::WorkerId worker, pool::RequestKey request) const override;
+  bool ask_trace(const ipc::SpawnerRequest &request) override { return link_->send(request); }
 
   // templates
   std::uint32_t order_template(Variant &variant, std::span<const int> fds) override;
@@ -192,6 +197,7 @@ private:
   bool orphans_wait_ = false; // to be killed as soon as all children are known
   bool replacing_ = false;    // workers that start take the place of ones that died: worth a NOTICE
   std::uint32_t next_order_ = 1;
+  SlowLog slow_log_;
   sys::TimerWatch decide_timer_;
   sys::TimerWatch deadline_timer_;
 };

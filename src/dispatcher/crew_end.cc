@@ -207,7 +207,7 @@ void Crew::check_deadlines() {
       check_stopping(backend, now);
     else if (table_.state(*id) == WorkerState::kStarting)
       check_starting(backend, now);
-    else if (backend.work_since != TimePoint{} && pool_.request_terminate_timeout > Duration::zero())
+    else if (backend.work_since != TimePoint{})
       check_running(backend, now);
   }
 }
@@ -241,6 +241,10 @@ void Crew::check_stopping(Backend &backend, TimePoint now) {
 // In two steps: SIGPROF makes PHP raise its own time-out error and end the request in order; then SIGKILL. A client
 // that has gone meanwhile does not make a script endless.
 void Crew::check_running(Backend &backend, TimePoint now) {
+  if (backend.request() != nullptr)
+    arm_deadline(slow_log_.check(*backend.request(), now));
+  if (pool_.request_terminate_timeout <= Duration::zero())
+    return;
   const TimePoint due = backend.work_since + pool_.request_terminate_timeout;
   if (now < due) {
     arm_deadline(due);

@@ -144,6 +144,7 @@ void Crew::spawner_ended(const std::string &how) {
   spawner_.pid = -1;
   orders_.clear(); // their workers count as not started in time
   early_ends_.clear();
+  slow_log_.spawner_gone();
   if (!ready_)
     owner_.crew_failed("the spawner " + how + "; see the messages above");
   else if (!draining_)

@@ -56,6 +56,8 @@ Dispatcher::Dispatcher(sys::EventLoop &loop, const DispatcherStart &start, Spawn
             std::move(spawner)) {
   if (!pool_.access_log.empty())
     access_log_ = sys::Fd(ipc::kAccessLogFd);
+  if (pool_.request_slowlog_timeout > Duration::zero())
+    crew_.slow_log().use(sys::Fd(ipc::kSlowLogFd));
   control_watch_ = std::make_unique<sys::IoWatch>(loop_, control_.get(), [this](unsigned) { control_readable(); });
   control_watch_->set(sys::kReadable);
   const auto on_signal = [this](int number, std::function<void()> action) {
@@ -238,6 +240,8 @@ void Dispatcher::reopen(std::uint32_t mask, std::vector<sys::Fd> fds) {
       sys::log().take(std::move(fd));
     else if (bit == 1)
       access_log_ = std::move(fd);
+    else
+      crew_.slow_log().use(std::move(fd));
   }
 }
 

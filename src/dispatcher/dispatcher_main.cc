@@ -106,9 +106,11 @@ SpawnerPlan spawner_plan(const DispatcherStart &start, const std::optional<sys::
     plan.limit_core = *pool.rlimit_core;
   else if (start.config.global.rlimit_core)
     plan.limit_core = *start.config.global.rlimit_core;
-  plan.dumpable = pool.process_dumpable || !user;
-  if (!plan.dumpable)
+  const bool cores = pool.process_dumpable || !user;
+  if (!cores)
     plan.limit_core = 0;
+  // The spawner can read only workers that are dumpable.
+  plan.dumpable = cores || pool.request_slowlog_timeout > Duration::zero();
   plan.subreaper = pool.process_kill_descendants;
   if (const auto &priority = pool.process_priority ? pool.process_priority : start.config.global.process_priority)
     plan.priority = static_cast<int>(*priority);

@@ -45,11 +45,12 @@ struct Request {
   TimePoint started{};   // given to a worker
   std::string tag;       // the request's identity in logs
 
-  int status = 0;          // of the response, once known
-  std::uint64_t sent = 0;  // STDOUT content bytes
-  bool retried = false;    // request_retry has been used
-  bool answering = false;  // response bytes have gone to the client
-  const char *reason = ""; // why tqfpm answered by itself
+  int status = 0;           // of the response, once known
+  std::uint64_t sent = 0;   // STDOUT content bytes
+  bool retried = false;     // request_retry has been used
+  bool slow_logged = false; // it is in the slow log
+  bool answering = false;   // response bytes have gone to the client
+  const char *reason = "";  // why tqfpm answered by itself
 };
 
 } // namespace tqfpm::dispatcher

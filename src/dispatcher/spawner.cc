@@ -6,10 +6,13 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
+#include <cstddef>
 #include <cstring>
 
+#include "dispatcher/spawner_trace.h"
 #include "sys/child_exec.h"
 #include "sys/log.h"
 #include "sys/paths.h"
@@ -43,6 +46,7 @@ void prepare_template(const SpawnerPlan &plan, pid_t dispatcher, std::vector<std
   add_variable(environment, "LD_PRELOAD", preload);
   add_variable(environment, ipc::kEnvControlFd, std::to_string(ipc::kTemplateControlFd));
   add_variable(environment, ipc::kEnvDispatcherPid, std::to_string(dispatcher));
+  add_variable(environment, ipc::kEnvTracerPid, std::to_string(::getpid()));
   add_variable(environment, ipc::kEnvWorkerTitle, "php-cgi: pool " + plan.pool);
   add_variable(environment, ipc::kEnvTemplateTitle, "php-cgi: template " + plan.pool);
   if (!plan.dumpable)
@@ -101,6 +105,7 @@ sys::ExecResult start_php(const SpawnerPlan &plan, pid_t dispatcher, SpawnKind k
     exec.chroot = plan.chroot;
     exec.directory = plan.chdir;
     exec.subreaper = plan.subreaper;
+    exec.tracer = ::getpid();
   }
   return sys::child_exec(exec);
 }
@@ -124,6 +129,20 @@ Status drop(const SpawnerPlan &plan) {
   return sys::become(*plan.user, plan.chroot.empty() ? sys::Keep::kNothing : sys::Keep::kChroot);
 }
 
+// False: the answer cannot be sent.
+bool serve(const SpawnerPlan &plan, pid_t dispatcher, int control, const ipc::SpawnerRequest &request,
+           const std::vector<sys::Fd> &fds) {
+  if (request.kind == SpawnKind::kTrace) {
+    static ipc::TraceReply reply;
+    trace_worker(request, reply);
+    return sys::send_packet(control, &reply, offsetof(ipc::TraceReply, text) + reply.length, {});
+  }
+  const sys::ExecResult result = start_php(plan, dispatcher, request.kind, fds);
+  const ipc::SpawnerReply reply{request.kind, request.id, result.pid, static_cast<std::int32_t>(result.stage),
+                                result.error};
+  return sys::send_packet(control, &reply, sizeof reply, {});
+}
+
 [[noreturn]] void run_spawner(const SpawnerPlan &plan, pid_t dispatcher, int control) {
   sys::set_title("tqfpm: spawner " + plan.pool);
   if (auto status = drop(plan); !status.ok()) {
@@ -138,15 +157,15 @@ Status drop(const SpawnerPlan &plan) {
     const sys::Packet packet = sys::receive_packet(control, &request, sizeof request);
     if (packet.length == 0)
       ::_exit(0);
-    if (packet.length != static_cast<ssize_t>(sizeof request) || packet.truncated || packet.fds.size() < 3 ||
-        packet.fds.size() > 4) {
+    const std::size_t least = request.kind == SpawnKind::kTrace ? 0 : 3;
+    const std::size_t most = request.kind == SpawnKind::kTrace ? 0 : 4; // settings may come with it
+    if (packet.length != static_cast<ssize_t>(sizeof request) || packet.truncated || packet.fds.size() < least ||
+        packet.fds.size() > most) {
       sys::log().error("[pool {}] spawner: bad request ({} bytes, {} descriptors)", plan.pool, packet.length,
                        packet.fds.size());
       ::_exit(1);
     }
-    const sys::ExecResult result = start_php(plan, dispatcher, request.kind, packet.fds);
-    const ipc::SpawnerReply reply{request.id, result.pid, static_cast<std::int32_t>(result.stage), result.error};
-    if (!sys::send_packet(control, &reply, sizeof reply, {}))
+    if (!serve(plan, dispatcher, control, request, packet.fds))
       ::_exit(0);
   }
 }
@@ -175,29 +194,54 @@ Result<SpawnerProcess> fork_spawner(const SpawnerPlan &plan) {
   return SpawnerProcess{pid, std::move(pair.value().ours)};
 }
 
-SpawnerLink::SpawnerLink(sys::EventLoop &loop, sys::Fd control, OnReply on_reply, OnClosed on_closed)
-    : control_(std::move(control)), on_reply_(std::move(on_reply)), on_closed_(std::move(on_closed)),
-      watch_(loop, control_.get(), [this](unsigned) { readable(); }) {
+SpawnerLink::SpawnerLink(sys::EventLoop &loop, sys::Fd control, OnReply on_reply, OnTrace on_trace, OnClosed on_closed)
+    : control_(std::move(control)), on_reply_(std::move(on_reply)), on_trace_(std::move(on_trace)),
+      on_closed_(std::move(on_closed)), watch_(loop, control_.get(), [this](unsigned) { readable(); }) {
   watch_.set(sys::kReadable);
 }
 
 bool SpawnerLink::send(ipc::SpawnKind kind, std::uint32_t id, std::span<const int> fds) {
-  const ipc::SpawnerRequest request{kind, id};
+  const ipc::SpawnerRequest request{kind, id, 0, 0, 0};
   return sys::send_packet(control_.get(), &request, sizeof request, fds);
 }
 
+bool SpawnerLink::send(const ipc::SpawnerRequest &trace) {
+  return sys::send_packet(control_.get(), &trace, sizeof trace, {});
+}
+
+// One answer; false: it is none of the contract.
+bool SpawnerLink::heard(const std::vector<char> &packet, std::size_t length) {
+  constexpr std::size_t kTraceHead = offsetof(ipc::TraceReply, text);
+  ipc::SpawnerReply reply{};
+  memcpy(&reply, packet.data(), std::min(length, sizeof reply));
+  if (reply.kind != ipc::SpawnKind::kTrace) {
+    if (length != sizeof reply)
+      return false;
+    on_reply_(reply);
+    return true;
+  }
+  if (length < kTraceHead)
+    return false;
+  auto trace = std::make_unique<ipc::TraceReply>();
+  memcpy(trace.get(), packet.data(), length);
+  trace->reason[sizeof trace->reason - 1] = 0;
+  if (trace->length != length - kTraceHead)
+    return false;
+  on_trace_(*trace);
+  return true;
+}
+
 void SpawnerLink::readable() {
+  std::vector<char> buffer(sizeof(ipc::TraceReply));
   while (true) {
-    ipc::SpawnerReply reply{};
-    const sys::Packet packet = sys::receive_packet(control_.get(), &reply, sizeof reply);
+    const sys::Packet packet = sys::receive_packet(control_.get(), buffer.data(), buffer.size());
     if (packet.length < 0 && errno == EAGAIN)
       return;
-    if (packet.length != static_cast<ssize_t>(sizeof reply)) {
+    if (packet.length <= 0 || packet.truncated || !heard(buffer, static_cast<std::size_t>(packet.length))) {
       watch_.set(0);
       on_closed_();
       return;
     }
-    on_reply_(reply);
   }
 }
 

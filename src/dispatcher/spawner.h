@@ -1,5 +1,5 @@
-// The spawner: a process of the pool's user that starts php-cgi. The dispatcher forks it while it is still root;
-// afterwards neither has root, and templates can still be started at any time.
+// The spawner: a process of the pool's user that starts php-cgi, and reads workers for the slow log. The dispatcher
+// forks it while it is still root; afterwards neither has root, and templates can still be started at any time.
 #pragma once
 
 #include <functional>
@@ -7,6 +7,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "base/result.h"
 #include "dispatcher/php_command.h"
@@ -43,15 +44,19 @@ Result<SpawnerProcess> fork_spawner(const SpawnerPlan &plan);
 class SpawnerLink {
 public:
   using OnReply = std::function<void(const ipc::SpawnerReply &)>;
+  using OnTrace = std::function<void(const ipc::TraceReply &)>;
   using OnClosed = std::function<void()>;
-  SpawnerLink(sys::EventLoop &loop, sys::Fd control, OnReply on_reply, OnClosed on_closed);
+  SpawnerLink(sys::EventLoop &loop, sys::Fd control, OnReply on_reply, OnTrace on_trace, OnClosed on_closed);
   // False: the spawner has gone or is behind by too much.
   bool send(ipc::SpawnKind kind, std::uint32_t id, std::span<const int> fds);
+  bool send(const ipc::SpawnerRequest &trace);
 
 private:
   void readable();
+  bool heard(const std::vector<char> &packet, std::size_t length);
   sys::Fd control_;
   OnReply on_reply_;
+  OnTrace on_trace_;
   OnClosed on_closed_;
   sys::IoWatch watch_;
 };

@@ -50,22 +50,44 @@ struct DispatcherReport {
 };
 
 // ---------------------------------------------------------------------------------------------------------------
-// dispatcher -> spawner: start one php-cgi. The spawner runs as the pool's user, forks twice and execs; the process
-// becomes a child of the dispatcher (a subreaper), which alone waits for it.
+// dispatcher -> spawner: start one php-cgi, or read one. The spawner runs as the pool's user, forks twice and execs;
+// the process becomes a child of the dispatcher (a subreaper), which alone waits for it. A worker is read without
+// stopping it: by a process of its own user, which needs no capability for that.
 enum class SpawnKind : uint32_t {
   kTemplate = 1, // descriptors: control (TemplateFd), stdout, stderr, (opt) settings
   kWorker = 2,   // php.spawn = exec; descriptors: listening socket (becomes fd 0), stdout, stderr, (opt) settings
+  kTrace = 3,    // no descriptors; the answer is a TraceReply
 };
 // settings: a memory file with [global] and the one pool as canonical INI; without it the pool is as kConfigFd has it.
 struct SpawnerRequest {
   SpawnKind kind;
-  uint32_t id; // echoed in the reply
+  uint32_t id;     // echoed in the reply
+  int32_t pid;     // kTrace: the worker's
+  uint32_t depth;  // kTrace: frames at most
+  uint32_t budget; // kTrace: milliseconds that reading may take
 };
-struct SpawnerReply {
+struct SpawnerReply { // for kTemplate and kWorker
+  SpawnKind kind;
   uint32_t id;
   int32_t pid;    // > 0: started; -1: not
   int32_t stage;  // with pid -1: sys::ExecStage
   int32_t errno_; // with pid -1
+};
+enum class TraceResult : uint32_t {
+  kTrace = 1, // text; perhaps also why it is no longer
+  kNone = 2,  // no text this time; reason
+  kNever = 3, // no text for any worker of this php-cgi; reason
+};
+inline constexpr uint32_t kTraceText = 60 * 1024;
+struct TraceReply {
+  SpawnKind kind;
+  uint32_t id;
+  TraceResult result;
+  uint32_t resident;     // KiB; 0: not known
+  uint32_t proportional; // KiB
+  uint32_t length;       // bytes of text
+  char reason[160];      // zero-terminated
+  char text[kTraceText]; // lines for the slow log; the packet ends where the text does
 };
 
 // ---------------------------------------------------------------------------------------------------------------
@@ -74,10 +96,11 @@ struct SpawnerReply {
 // The template's environment, removed by the library before anything else sees it:
 inline constexpr char kEnvControlFd[] = "TQFPM_TEMPLATE_FD"; // decimal number of the control socket
 inline constexpr char kEnvDispatcherPid[] =
-    "TQFPM_DISPATCHER_PID";                                     // decimal; a worker whose parent is another one exits
-inline constexpr char kEnvChroot[] = "TQFPM_CHROOT";            // optional: workers chroot here (needs CAP_SYS_CHROOT)
-inline constexpr char kEnvChdir[] = "TQFPM_CHDIR";              // optional: workers chdir here (after chroot)
-inline constexpr char kEnvWorkerTitle[] = "TQFPM_WORKER_TITLE"; // what ps shows for a worker
+    "TQFPM_DISPATCHER_PID";                                 // decimal; a worker whose parent is another one exits
+inline constexpr char kEnvTracerPid[] = "TQFPM_TRACER_PID"; // decimal; the spawner, which may read workers (slow log)
+inline constexpr char kEnvChroot[] = "TQFPM_CHROOT";        // optional: workers chroot here (needs CAP_SYS_CHROOT)
+inline constexpr char kEnvChdir[] = "TQFPM_CHDIR";          // optional: workers chdir here (after chroot)
+inline constexpr char kEnvWorkerTitle[] = "TQFPM_WORKER_TITLE";     // what ps shows for a worker
 inline constexpr char kEnvTemplateTitle[] = "TQFPM_TEMPLATE_TITLE"; // what ps shows for the template
 inline constexpr char kEnvDumpable[] = "TQFPM_DUMPABLE"; // optional, 0: workers are not dumpable (process.dumpable)
 inline constexpr char kEnvSubreaper[] =
@@ -92,7 +115,6 @@ inline constexpr int kTemplateLibraryFd = 4; // the library itself, LD_PRELOADed
 
 enum class TemplateRequestType : uint32_t {
   kSpawn = 1, // + channel, stdout, stderr of the worker
-  kRead = 2,  // reserved: process_vm_readv of one of its workers, for the slow log
 };
 struct TemplateRequest {
   TemplateRequestType type;

@@ -241,6 +241,23 @@ void Master::reload() {
   sys::sd_tell("READY=1\nSTATUS=Reload refused, see the log");
 }
 
+namespace {
+
+// None where there is no such log, or where it cannot be opened.
+sys::Fd open_again(const std::string &pool, const char *which, const std::string &path) {
+  if (path.empty())
+    return {};
+  auto fd = sys::open_log(path);
+  if (!fd.ok()) {
+    sys::log().error("[pool {}] {}; the old one stays open", pool, fd.error().message);
+    return {};
+  }
+  sys::log().notice("{} log file re-opened", which);
+  return std::move(fd.value());
+}
+
+} // namespace
+
 void Master::reopen_logs() {
   const bool own_file = uses_error_log(options_, config_.global);
   if (own_file) {
@@ -259,17 +276,16 @@ void Master::reopen_logs() {
       request.mask |= 1;
       fds.push_back(sys::log().fd());
     }
-    sys::Fd access;
-    if (!pool->config.access_log.empty()) {
-      auto fd = sys::open_log(pool->config.access_log);
-      if (fd.ok()) {
-        access = std::move(fd.value());
-        request.mask |= 2;
-        fds.push_back(access.get());
-        sys::log().notice("access log file re-opened");
-      } else {
-        sys::log().error("[pool {}] {}; the old one stays open", pool->name, fd.error().message);
-      }
+    const bool slow_log = pool->config.request_slowlog_timeout > Duration::zero();
+    const sys::Fd access = open_again(pool->name, "access", pool->config.access_log);
+    const sys::Fd slow = open_again(pool->name, "slow", slow_log ? pool->config.slowlog : "");
+    if (access.valid()) {
+      request.mask |= 2;
+      fds.push_back(access.get());
+    }
+    if (slow.valid()) {
+      request.mask |= 4;
+      fds.push_back(slow.get());
     }
     if (!sys::send_packet(generation->control.get(), &request, sizeof request, fds))
       sys::log().warning("[pool {}] dispatcher {} was not told to reopen its logs: {}", pool->name, generation->pid,

@@ -98,6 +98,14 @@ Status Master::start_generation(Pool &pool) {
     access = std::move(fd.value());
     plan.fds.emplace_back(access.get(), ipc::kAccessLogFd);
   }
+  sys::Fd slow;
+  if (pool.config.request_slowlog_timeout > Duration::zero()) {
+    auto fd = sys::open_log(pool.config.slowlog);
+    if (!fd.ok())
+      return Error{"[pool " + pool.name + "] slowlog: " + fd.error().message};
+    slow = std::move(fd.value());
+    plan.fds.emplace_back(slow.get(), ipc::kSlowLogFd);
+  }
   const sys::ExecResult child = sys::child_exec(plan);
   if (child.pid < 0)
     return Error{

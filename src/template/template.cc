@@ -47,7 +47,8 @@ struct {
   int control; // template: to the dispatcher
   int channel; // worker: to the dispatcher
   pid_t dispatcher;
-  pid_t self; // the process that `mode` is true for: children that a script forks are not ours
+  pid_t tracer; // may read workers where yama restricts that
+  pid_t self;   // the process that `mode` is true for: children that a script forks are not ours
   uint32_t slot;
   uint32_t generation;
   bool ready_sent;
@@ -179,6 +180,7 @@ __attribute__((constructor)) void begin(int argc, char **argv, char **) {
   state.control = control;
   state.channel = -1;
   state.dispatcher = take_number(kEnvDispatcherPid);
+  state.tracer = take_number(kEnvTracerPid);
   take_text(kEnvChroot, state.chroot, sizeof state.chroot);
   take_text(kEnvChdir, state.chdir, sizeof state.chdir);
   take_text(kEnvWorkerTitle, state.worker_title, sizeof state.worker_title);
@@ -250,7 +252,7 @@ void enter_directory() {
   }
 }
 
-void become_worker(const TemplateRequest &request, const int *fds, pid_t between, pid_t template_pid) {
+void become_worker(const TemplateRequest &request, const int *fds, pid_t between) {
   state.mode = Mode::kWorker;
   state.self = getpid();
   state.slot = request.slot;
@@ -270,11 +272,8 @@ void become_worker(const TemplateRequest &request, const int *fds, pid_t between
   (void)prctl(PR_SET_PDEATHSIG, SIGTERM);
   if (getppid() != state.dispatcher)
     fail(WorkerStage::kParent, 0);
-#ifdef PR_SET_PTRACER
-  (void)prctl(PR_SET_PTRACER, static_cast<unsigned long>(template_pid), 0, 0, 0);
-#else
-  (void)template_pid;
-#endif
+  if (state.tracer > 0)
+    (void)prctl(PR_SET_PTRACER, static_cast<unsigned long>(state.tracer), 0, 0, 0);
   if (state.not_dumpable)
     (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
   if (state.subreaper)
@@ -289,7 +288,6 @@ void become_worker(const TemplateRequest &request, const int *fds, pid_t between
 bool spawn(const TemplateRequest &request, const int *fds) {
   int error = 0;
   int pipe_fds[2] = {-1, -1};
-  const pid_t template_pid = state.self;
   if (fds[0] < 0 || fds[1] < 0 || fds[2] < 0 || pipe2(pipe_fds, O_CLOEXEC) != 0)
     error = errno != 0 ? errno : EMFILE;
   const pid_t between = error == 0 ? fork() : -1;
@@ -299,7 +297,7 @@ bool spawn(const TemplateRequest &request, const int *fds) {
     if (worker == 0) {
       close(pipe_fds[0]);
       close(pipe_fds[1]);
-      become_worker(request, fds, self, template_pid);
+      become_worker(request, fds, self);
       return true;
     }
     error = worker < 0 ? errno : 0;

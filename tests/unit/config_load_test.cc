@@ -165,7 +165,12 @@ TEST(Load, Messages) {
   EXPECT_EQ(only_message(kPool + kPool + "[b]\nlisten = /run/www.sock\npm = static\npm.max_children = 4\n"),
             "/etc/a.conf:10: [pool b] unable to set listen address as it's already used in another pool 'www'");
   EXPECT_EQ(only_message("[global]\n"), "No pool defined. at least one pool section must be specified in config file");
-  EXPECT_EQ(only_message(kPool + "slowlog = /x\n"), "/etc/a.conf:5: [pool www] 'slowlog' accepted, no effect yet");
+  EXPECT_EQ(only_message(kPool + "listen.setfib = 1\n"),
+            "/etc/a.conf:5: [pool www] 'listen.setfib' accepted, no effect yet");
+  EXPECT_EQ(only_message(kPool + "request_slowlog_timeout = 1\n"),
+            "/etc/a.conf:5: [pool www] 'slowlog' must be specified for use with 'request_slowlog_timeout'");
+  EXPECT_EQ(only_message(kPool + "slowlog = /x\nrequest_slowlog_timeout = 9\nrequest_terminate_timeout = 5\n"),
+            "/etc/a.conf:6: [pool www] 'request_slowlog_timeout' can't be greater than 'request_terminate_timeout'");
 }
 
 TEST(Load, DynamicRules) {
