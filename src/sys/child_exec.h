@@ -32,7 +32,7 @@ struct ExecPlan {
   bool detach = false;   // fork twice: the process becomes a child of the nearest subreaper, not of the caller
   bool new_session = false;
   bool subreaper = false; // descendants that lose their parent become its children
-  pid_t tracer = -1; // > 0: this process may read the child's memory, also where yama restricts that
+  pid_t tracer = -1;      // > 0: this process may read the child's memory, also where yama restricts that
 };
 
 struct ExecResult {
