@@ -68,6 +68,8 @@ public:
   std::uint64_t served = 0;
   std::uint64_t limit = 0; // requests after which it is replaced; 0: none
   TimePoint work_since{};  // when it got the request that PHP works on, also when the client has gone; none: it is free
+  TimePoint weighed{};     // when the spawner was last asked for its memory
+  bool overweight = false; // it has more than pm.max_memory
   std::string left_work;   // that request in words, once its client has gone
 
 private:

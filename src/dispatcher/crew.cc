@@ -22,6 +22,8 @@ using status::Metric;
 
 namespace {
 
+constexpr Duration kWeighInterval = milliseconds(200);
+
 pool::ManagerSettings manager_settings(const config::PoolConfig &pool) {
   pool::ManagerSettings settings;
   switch (pool.pm) {
@@ -299,10 +301,40 @@ void Crew::after_request(Backend &backend) {
 
 bool Crew::recycle(Backend &backend) {
   const std::size_t in_progress = table_.count(WorkerState::kStopping) + table_.count(WorkerState::kStarting);
-  if (!recycling_.due(backend.served, backend.limit, in_progress))
+  const bool worn = recycling_.due(backend.served, backend.limit, in_progress);
+  if (!worn && !backend.overweight) {
+    weigh(backend);
     return false;
-  stop_worker(backend, Metric::ended_max_requests);
+  }
+  stop_worker(backend, worn ? Metric::ended_max_requests : Metric::ended_max_memory);
   return true;
+}
+
+// What a worker shares with others counts in parts: only the spawner, which is of its user, can read that. It is asked
+// when all pages together are too many, and not for each of many short requests.
+void Crew::weigh(Backend &backend) {
+  const TimePoint now = Clock::now();
+  if (pool_.pm_max_memory.value == 0 || now - backend.weighed < kWeighInterval)
+    return;
+  const auto use = sys::memory_use(backend.pid);
+  if (!use || use->resident <= pool_.pm_max_memory.value)
+    return;
+  backend.weighed = now;
+  (void)link_->send(ipc::SpawnerRequest{ipc::SpawnKind::kWeigh, 0, backend.pid, 0, 0}); // or after another request
+}
+
+void Crew::weighed(const ipc::SpawnerReply &reply) {
+  const auto found = by_pid_.find(reply.pid);
+  if (found == by_pid_.end() || std::uint64_t{reply.memory} * 1024 <= pool_.pm_max_memory.value)
+    return;
+  Backend &backend = *backends_[found->second.index];
+  backend.overweight = true;
+  sys::log().notice("[pool {}] child {} has {} MiB of memory (pm.max_memory): it is replaced", pool_.name, backend.pid,
+                    reply.memory / 1024);
+  if (table_.state(backend.id()) == WorkerState::kIdle) {
+    stop_worker(backend, Metric::ended_max_memory);
+    owner_.crew_changed();
+  }
 }
 
 void Crew::worker_disconnected(Backend &backend, bool returned) {

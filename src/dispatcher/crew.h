@@ -139,6 +139,8 @@ private:
   void say_limits(const pool::Decision &decision);
   void after_request(Backend &backend);
   bool recycle(Backend &backend);
+  void weigh(Backend &backend);
+  void weighed(const ipc::SpawnerReply &reply);
   void kill_orphans();
   void stop_worker(Backend &backend, status::Metric why);
   void kill_worker(Backend &backend, status::Metric why);

@@ -84,6 +84,10 @@ std::size_t Crew::room_beside(std::size_t words) const {
 }
 
 void Crew::spawner_replied(const ipc::SpawnerReply &reply) {
+  if (reply.kind == ipc::SpawnKind::kWeigh) {
+    weighed(reply);
+    return;
+  }
   const auto found = orders_.find(reply.id);
   if (found == orders_.end())
     return;

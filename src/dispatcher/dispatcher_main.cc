@@ -110,7 +110,7 @@ SpawnerPlan spawner_plan(const DispatcherStart &start, const std::optional<sys::
   if (!cores)
     plan.limit_core = 0;
   // The spawner can read only workers that are dumpable.
-  plan.dumpable = cores || pool.request_slowlog_timeout > Duration::zero();
+  plan.dumpable = cores || pool.request_slowlog_timeout > Duration::zero() || pool.pm_max_memory.value > 0;
   plan.subreaper = pool.process_kill_descendants;
   if (const auto &priority = pool.process_priority ? pool.process_priority : start.config.global.process_priority)
     plan.priority = static_cast<int>(*priority);

@@ -137,9 +137,15 @@ bool serve(const SpawnerPlan &plan, pid_t dispatcher, int control, const ipc::Sp
     trace_worker(request, reply);
     return sys::send_packet(control, &reply, offsetof(ipc::TraceReply, text) + reply.length, {});
   }
-  const sys::ExecResult result = start_php(plan, dispatcher, request.kind, fds);
-  const ipc::SpawnerReply reply{request.kind, request.id, result.pid, static_cast<std::int32_t>(result.stage),
-                                result.error};
+  ipc::SpawnerReply reply{request.kind, request.id, request.pid, 0, 0, 0};
+  if (request.kind == SpawnKind::kWeigh) {
+    reply.memory = weigh_worker(request.pid);
+  } else {
+    const sys::ExecResult result = start_php(plan, dispatcher, request.kind, fds);
+    reply.pid = result.pid;
+    reply.stage = static_cast<std::int32_t>(result.stage);
+    reply.errno_ = result.error;
+  }
   return sys::send_packet(control, &reply, sizeof reply, {});
 }
 
@@ -157,8 +163,9 @@ bool serve(const SpawnerPlan &plan, pid_t dispatcher, int control, const ipc::Sp
     const sys::Packet packet = sys::receive_packet(control, &request, sizeof request);
     if (packet.length == 0)
       ::_exit(0);
-    const std::size_t least = request.kind == SpawnKind::kTrace ? 0 : 3;
-    const std::size_t most = request.kind == SpawnKind::kTrace ? 0 : 4; // settings may come with it
+    const bool starts = request.kind == SpawnKind::kTemplate || request.kind == SpawnKind::kWorker;
+    const std::size_t least = starts ? 3 : 0;
+    const std::size_t most = starts ? 4 : 0; // settings may come with it
     if (packet.length != static_cast<ssize_t>(sizeof request) || packet.truncated || packet.fds.size() < least ||
         packet.fds.size() > most) {
       sys::log().error("[pool {}] spawner: bad request ({} bytes, {} descriptors)", plan.pool, packet.length,
@@ -205,8 +212,8 @@ bool SpawnerLink::send(ipc::SpawnKind kind, std::uint32_t id, std::span<const in
   return sys::send_packet(control_.get(), &request, sizeof request, fds);
 }
 
-bool SpawnerLink::send(const ipc::SpawnerRequest &trace) {
-  return sys::send_packet(control_.get(), &trace, sizeof trace, {});
+bool SpawnerLink::send(const ipc::SpawnerRequest &request) {
+  return sys::send_packet(control_.get(), &request, sizeof request, {});
 }
 
 // One answer; false: it is none of the contract.

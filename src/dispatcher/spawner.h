@@ -49,7 +49,7 @@ public:
   SpawnerLink(sys::EventLoop &loop, sys::Fd control, OnReply on_reply, OnTrace on_trace, OnClosed on_closed);
   // False: the spawner has gone or is behind by too much.
   bool send(ipc::SpawnKind kind, std::uint32_t id, std::span<const int> fds);
-  bool send(const ipc::SpawnerRequest &trace);
+  bool send(const ipc::SpawnerRequest &request);
 
 private:
   void readable();

@@ -89,7 +89,17 @@ void trace_calls(const ipc::SpawnerRequest &request, WorkerMemory &memory, ipc::
     explain(reply, memory, text.empty() ? ipc::TraceResult::kNone : ipc::TraceResult::kTrace, found.trouble);
 }
 
+std::optional<trace::MemoryUse> use_of(std::int32_t pid) {
+  const auto rollup = sys::read_file("/proc/" + std::to_string(pid) + "/smaps_rollup");
+  return rollup.ok() ? trace::memory_use(rollup.value()) : std::nullopt;
+}
+
 } // namespace
+
+std::uint32_t weigh_worker(std::int32_t pid) {
+  const auto use = use_of(pid);
+  return use ? use->proportional : 0;
+}
 
 void trace_worker(const ipc::SpawnerRequest &request, ipc::TraceReply &reply) {
   reply.kind = request.kind;
@@ -101,10 +111,7 @@ void trace_worker(const ipc::SpawnerRequest &request, ipc::TraceReply &reply) {
   reply.reason[0] = 0;
   WorkerMemory memory(request.pid, Clock::now() + milliseconds(request.budget));
   trace_calls(request, memory, reply);
-  const auto rollup = sys::read_file("/proc/" + std::to_string(request.pid) + "/smaps_rollup");
-  if (!rollup.ok())
-    return;
-  if (const auto use = trace::memory_use(rollup.value())) {
+  if (const auto use = use_of(request.pid)) {
     reply.resident = use->resident;
     reply.proportional = use->proportional;
   }

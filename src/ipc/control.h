@@ -57,21 +57,23 @@ enum class SpawnKind : uint32_t {
   kTemplate = 1, // descriptors: control (TemplateFd), stdout, stderr, (opt) settings
   kWorker = 2,   // php.spawn = exec; descriptors: listening socket (becomes fd 0), stdout, stderr, (opt) settings
   kTrace = 3,    // no descriptors; the answer is a TraceReply
+  kWeigh = 4,    // no descriptors; how much memory a worker has
 };
 // settings: a memory file with [global] and the one pool as canonical INI; without it the pool is as kConfigFd has it.
 struct SpawnerRequest {
   SpawnKind kind;
   uint32_t id;     // echoed in the reply
-  int32_t pid;     // kTrace: the worker's
+  int32_t pid;     // kTrace, kWeigh: the worker's
   uint32_t depth;  // kTrace: frames at most
   uint32_t budget; // kTrace: milliseconds that reading may take
 };
-struct SpawnerReply { // for kTemplate and kWorker
+struct SpawnerReply { // for all but kTrace
   SpawnKind kind;
   uint32_t id;
-  int32_t pid;    // > 0: started; -1: not
-  int32_t stage;  // with pid -1: sys::ExecStage
-  int32_t errno_; // with pid -1
+  int32_t pid;     // > 0: started; -1: not. kWeigh: as in the request
+  int32_t stage;   // with pid -1: sys::ExecStage
+  int32_t errno_;  // with pid -1
+  uint32_t memory; // kWeigh: proportional set size in KiB; 0: not known
 };
 enum class TraceResult : uint32_t {
   kTrace = 1, // text; perhaps also why it is no longer

@@ -91,6 +91,19 @@ def test_recycling_under_load_fails_no_request(server, spawn):
     assert len(served) >= 6 * count / 5
 
 
+@pytest.mark.parametrize("spawn", ["fork", "exec"])
+def test_max_memory_replaces_a_worker_between_requests(server, spawn):
+    s = server(pools={"www": {"pm.max_children": 1, "pm.max_memory": "40M", "php.spawn": spawn, "php_value[memory_limit]": "512M"}}).start()
+    light = s.script("light.php", "echo getmypid();")
+    # What PHP's memory manager has goes back at the end of a request; compiled patterns stay.
+    leak = s.script("leak.php", "for ($i = 0; $i < 2000; $i++) preg_match(\"/$i\" . str_repeat('(?:[a-z]x|y+)', 400) . '/', ''); echo getmypid();")
+    first = s.request(light).text
+    assert [s.request(light).text for _ in range(5)] == [first] * 5
+    wait_for(lambda: s.request(leak).text != first, "it is replaced")
+    s.wait_log(rf"NOTICE: .*child {first} has \d+ MiB of memory \(pm.max_memory\): it is replaced")
+    wait_for(lambda: not Process(int(first)).alive, "its end")
+
+
 def test_the_surplus_worker_with_the_most_memory_ends_first(server):
     s = server(pools={"www": {"pm": "dynamic", "pm.max_children": 4, "pm.start_servers": 1, "pm.min_spare_servers": 1,
                               "pm.max_spare_servers": 3}}).start()
