@@ -33,14 +33,16 @@ public:
   }
 
 private:
-  void say(Severity severity, const Location &where, const std::string &pool, const std::string &text) {
-    result_.messages.push_back(Message{severity, where, pool, text});
+  void say(Severity severity, const Location &where, const std::string &pool, const std::string &text,
+           Lead lead = Lead::kPlace) {
+    result_.messages.push_back(Message{severity, where, pool, text, lead});
   }
   void read_file(const std::string &path, const Location &from, int depth);
   void item(const IniItem &item, const Location &where, int depth);
   void include(const std::string &pattern, const Location &where, int depth);
   void set(const Entry &entry, const Location &where);
   void unknown(const Entry &entry, const Location &where);
+  void refused(const Entry &entry, const Row &row, const Location &where, const std::string &error);
   void finish_global();
   void finish_pool(PoolConfig &pool);
   void resolve_environment(PoolConfig &pool);
@@ -149,6 +151,21 @@ void Loader::unknown(const Entry &entry, const Location &where) {
   say(Severity::kError, where, current_ < 0 ? "" : pool()->name, text);
 }
 
+// Some mistakes have lines of php-fpm's that are looked for as a whole; the place follows, or is in them as there.
+void Loader::refused(const Entry &entry, const Row &row, const Location &where, const std::string &error) {
+  const std::string name = pool() == nullptr ? "" : pool()->name;
+  const bool low_limit = entry.key == "log_limit" && to_number(entry.value).value_or(INT64_MAX) < row.range.least;
+  const bool bad_port = error.starts_with("invalid port");
+  if (low_limit || bad_port) {
+    say(Severity::kError, where, name, low_limit ? "log_limit must be greater than 512" : error, Lead::kNothing);
+    say(Severity::kError, where, name, entry.key + " = " + entry.value + " cannot be used");
+  } else if (error.find("'" + entry.key + "'") != std::string::npos) {
+    say(Severity::kError, where, name, fmt::format("[{}:{}] {}", where.file, where.line, error), Lead::kNothing);
+  } else {
+    say(Severity::kError, where, name, entry.key + ": " + error);
+  }
+}
+
 void Loader::set(const Entry &entry, const Location &where) {
   PoolConfig *target = pool();
   const Row *row = find_row(target == nullptr ? Scope::kGlobal : Scope::kPool, entry.key);
@@ -163,14 +180,8 @@ void Loader::set(const Entry &entry, const Location &where) {
   }
   const std::string error = target == nullptr ? row->set_global(result_.config.global, entry, row->range)
                                               : row->set_pool(*target, entry, row->range);
-  if (!error.empty()) {
-    const bool named = error.find("'" + entry.key + "'") != std::string::npos || error.starts_with("invalid port");
-    const bool low_limit = entry.key == "log_limit" && to_number(entry.value).value_or(0) < row->range.least;
-    say(Severity::kError, where, name,
-        low_limit ? "log_limit must be greater than 512"
-        : named   ? error
-                  : entry.key + ": " + error);
-  }
+  if (!error.empty())
+    refused(entry, *row, where, error);
   if (row->state == State::kAccepted)
     say(Severity::kNotice, where, name, "'" + entry.key + "' accepted, no effect yet");
   result_.places[{name, row->name}] = where;
@@ -197,7 +208,8 @@ void Loader::finish_global() {
   global.pid = absolute(global.pid, prefix());
   if (global.error_log.empty())
     global.error_log = request_.default_error_log;
-  global.error_log = absolute(global.error_log, prefix());
+  if (global.error_log != "syslog")
+    global.error_log = absolute(global.error_log, prefix());
 }
 
 void Loader::finish_pool(PoolConfig &pool) {
@@ -226,9 +238,9 @@ void Loader::resolve_environment(PoolConfig &pool) {
 
 std::string Message::str() const {
   std::string out;
-  if (!where.file.empty())
+  if (lead == Lead::kPlace && !where.file.empty())
     out = where.line > 0 ? fmt::format("{}:{}: ", where.file, where.line) : where.file + ": ";
-  if (!pool.empty())
+  if (lead != Lead::kNothing && !pool.empty())
     out += "[pool " + pool + "] ";
   return out + text;
 }
@@ -238,12 +250,15 @@ bool LoadResult::ok() const {
                       [](const Message &m) { return m.severity == Severity::kError; });
 }
 
-void LoadResult::say(Severity severity, const PoolConfig &pool, const char *directive, const std::string &text) {
-  const auto place = places.find({pool.name, directive});
-  const Location where = severity == Severity::kNotice ? Location{}
-                         : place == places.end()       ? pool.where
-                                                       : place->second;
-  messages.push_back(Message{severity, where, pool.name, text});
+Location LoadResult::place(const PoolConfig &pool, const char *directive) const {
+  const auto found = places.find({pool.name, directive});
+  return found == places.end() ? pool.where : found->second;
+}
+
+void LoadResult::say(Severity severity, const PoolConfig &pool, const char *directive, const std::string &text,
+                     Lead lead) {
+  const Location where = severity == Severity::kNotice ? Location{} : place(pool, directive);
+  messages.push_back(Message{severity, where, pool.name, text, lead});
 }
 
 LoadResult load(const LoadRequest &request, FileSource &source) {

@@ -41,12 +41,15 @@ struct LoadRequest {
 };
 
 enum class Severity : std::uint8_t { kNotice, kWarning, kError };
+// What stands before a message's text. Where operators and tools look for php-fpm's whole line, it is php-fpm's.
+enum class Lead : std::uint8_t { kPlace, kPool, kNothing }; // FILE:LINE: [pool www], [pool www], nothing
 struct Message {
   Severity severity = Severity::kError;
   Location where;
   std::string pool; // "" for [global]
   std::string text;
-  [[nodiscard]] std::string str() const; // FILE:LINE: [pool www] text
+  Lead lead = Lead::kPlace;
+  [[nodiscard]] std::string str() const;
 };
 
 // Where each directive of a pool was set: {pool, directive} -> place; absent: not set.
@@ -59,7 +62,10 @@ struct LoadResult {
   [[nodiscard]] bool ok() const; // no error among the messages
   // Adds a message that concerns a directive of a pool: where it was set, or the pool's beginning. A notice asks for no
   // correction and has php-fpm's words alone.
-  void say(Severity severity, const PoolConfig &pool, const char *directive, const std::string &text);
+  void say(Severity severity, const PoolConfig &pool, const char *directive, const std::string &text,
+           Lead lead = Lead::kPlace);
+  // Where a directive of a pool was set, or else where the pool begins.
+  [[nodiscard]] Location place(const PoolConfig &pool, const char *directive) const;
 };
 
 LoadResult load(const LoadRequest &request, FileSource &source);

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "config/dump.h"
+#include "config/php_constants.h"
 #include "master/master.h"
 #include "master/options.h"
 #include "sys/files.h"
@@ -76,6 +77,26 @@ void log_messages(const config::LoadResult &loaded) {
     sys::log().line(level_of(message.severity), message.str());
 }
 
+// Do standard output and error go to the same place?
+bool one_output() {
+  struct stat out {};
+  struct stat err {};
+  return ::fstat(STDOUT_FILENO, &out) == 0 && ::fstat(STDERR_FILENO, &err) == 0 && out.st_dev == err.st_dev &&
+         out.st_ino == err.st_ino;
+}
+
+// As php-fpm into the log; where standard output goes elsewhere, also there, as a file that loads again to the same.
+void show(const config::Config &config) {
+  const auto e_all = [](const config::PoolConfig &pool) {
+    const auto version = php_version(pool.php_binary);
+    return config::e_all_of(version.ok() ? version.value() : "");
+  };
+  for (const std::string &line : config::dump_for_log(config, e_all))
+    sys::log().notice("{}", line);
+  if (!one_output())
+    print(config::dump(config));
+}
+
 int test(const Options &options) {
   const config::LoadResult loaded = load_configuration(options);
   log_messages(loaded);
@@ -83,11 +104,9 @@ int test(const Options &options) {
     sys::log().error("FPM initialization failed");
     return kExitConfig;
   }
-  if (options.test > 1) {
-    std::string text = config::dump(loaded.config);
-    print(text);
-  }
-  sys::log().notice("configuration file {} test is successful\n", options.config_path);
+  if (options.test > 1)
+    show(loaded.config);
+  sys::log().notice("configuration file {} test is successful", options.config_path);
   return 0;
 }
 

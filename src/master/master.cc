@@ -8,6 +8,7 @@
 #include <csignal>
 #include <cstring>
 
+#include "base/text.h"
 #include "status/process_board.h"
 #include "sys/log.h"
 #include "sys/paths.h"
@@ -18,6 +19,10 @@ namespace tqfpm::master {
 
 namespace {
 constexpr Duration kFastStopPatience = seconds(5);
+
+void say_lines(const std::string &lines) {
+  for (const std::string &line : split(lines, "\n"))
+    sys::log().error("{}", line);
 }
 
 Master::Master(const Options &options, std::vector<std::string> command, config::Config config, Inheritance inheritance)
@@ -95,7 +100,7 @@ Status Master::open_pools() {
     if (!status.ok() && !inheritance_.reloaded)
       return status;
     if (!status.ok())
-      sys::log().error("{}; this pool is not started", status.error().message);
+      say_lines(status.error().message + "; this pool is not started");
     else
       pools_.push_back(std::move(pool));
   }
@@ -112,7 +117,7 @@ Status Master::open_pools() {
 }
 
 Status Master::open_pool(Pool &pool) {
-  auto listener = open_listener(pool.config, inheritance_.sockets);
+  auto listener = open_listener(pool.config, pool.config.listen, "listen", inheritance_.sockets);
   if (!listener.ok())
     return Error{"[pool " + pool.name + "] " + listener.error().message, listener.error().code};
   pool.listener = std::move(listener.value().fd);
@@ -164,7 +169,7 @@ void Master::ready() {
 void Master::give_up(const std::string &why) {
   if (exit_code_ != 0)
     return;
-  sys::log().error("{}", why);
+  say_lines(why);
   sys::log().error("FPM initialization failed");
   exit_code_ = 78;
   stop(Stop::kFast);
@@ -237,7 +242,7 @@ void Master::reload() {
     valid = reexec(command_, config_, pools_, processes_fd_.get());
     pid_file_.adopt(config_.global.pid);
   }
-  sys::log().error("the reload is refused and everything goes on as it was: {}", valid.error().message);
+  say_lines("the reload is refused and everything goes on as it was: " + valid.error().message);
   sys::sd_tell("READY=1\nSTATUS=Reload refused, see the log");
 }
 

@@ -3,6 +3,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdlib>
 #include <cstring>
 
@@ -23,16 +24,23 @@ public:
   Result<std::vector<std::string>> glob(const std::string &pattern) override { return sys::glob_files(pattern); }
 };
 
-void check_accounts(const config::PoolConfig &pool, config::LoadResult &result) {
+// As php-fpm: who does not start as root has no use for user and group, a test of the configuration looks at them.
+void check_accounts(const config::PoolConfig &pool, const Options &options, config::LoadResult &result) {
+  const auto say = [&](const char *directive, const std::string &text) {
+    const std::string name = directive;
+    const config::Location where = result.place(pool, directive);
+    const bool whole = name == "user" || name == "group"; // php-fpm's lines end here
+    result.say(config::Severity::kError, pool, directive,
+               whole ? text : fmt::format("{}: there is none; see {} ({}:{})", text, name, where.file, where.line),
+               config::Lead::kPool);
+  };
   const auto need_user = [&](const char *directive, const std::string &name) {
     if (!name.empty() && !sys::find_user(name))
-      result.say(config::Severity::kError, pool, directive,
-                 "cannot get uid for user '" + name + "': there is no such user");
+      say(directive, "cannot get uid for user '" + name + "'");
   };
   const auto need_group = [&](const char *directive, const std::string &name) {
     if (!name.empty() && !sys::find_group(name))
-      result.say(config::Severity::kError, pool, directive,
-                 "cannot get gid for group '" + name + "': there is no such group");
+      say(directive, "cannot get gid for group '" + name + "'");
   };
   need_user("listen.owner", pool.listen_owner);
   need_group("listen.group", pool.listen_group);
@@ -40,7 +48,7 @@ void check_accounts(const config::PoolConfig &pool, config::LoadResult &result) 
     need_user("listen.acl_users", name);
   for (const std::string &name : pool.listen_acl_groups)
     need_group("listen.acl_groups", name);
-  if (sys::is_root()) {
+  if (sys::is_root() || options.test > 0) {
     need_user("user", pool.user);
     need_group("group", pool.group);
   }
@@ -50,9 +58,9 @@ void check_accounts(const config::PoolConfig &pool, config::LoadResult &result) 
 void check_rights(const config::PoolConfig &pool, const Options &options, config::LoadResult &result) {
   using config::Severity;
   if (!sys::is_root()) {
-    if (!pool.user.empty())
+    if (!pool.user.empty() && options.test == 0)
       result.say(Severity::kNotice, pool, "user", "'user' directive is ignored when FPM is not running as root");
-    if (!pool.group.empty())
+    if (!pool.group.empty() && options.test == 0)
       result.say(Severity::kNotice, pool, "group", "'group' directive is ignored when FPM is not running as root");
     if (!pool.chroot.empty())
       result.say(Severity::kError, pool, "chroot", "chroot needs root; start tqfpm as root or remove it");
@@ -150,7 +158,7 @@ config::LoadResult load_configuration(const Options &options) {
   };
   config::LoadResult result = config::load(request, files);
   for (config::PoolConfig &pool : result.config.pools) {
-    check_accounts(pool, result);
+    check_accounts(pool, options, result);
     check_rights(pool, options, result);
     find_ini(pool, options);
     check_php(pool, request.path, result);
@@ -168,13 +176,15 @@ bool uses_error_log(const Options &options, const config::GlobalConfig &global) 
   return !global.error_log.empty() && (background || (!options.force_stderr && ::isatty(STDERR_FILENO) == 0));
 }
 
-sys::ListenSpec listen_spec(const config::PoolConfig &pool) {
+namespace {
+
+sys::ListenSpec listen_spec(const config::PoolConfig &pool, const config::Address &address) {
   sys::ListenSpec spec;
-  spec.is_unix = pool.listen.kind == config::Address::Kind::kUnix;
-  spec.text = pool.listen.text;
-  spec.path = pool.listen.path;
-  spec.host = pool.listen.host;
-  spec.port = pool.listen.port;
+  spec.is_unix = address.kind == config::Address::Kind::kUnix;
+  spec.text = address.text;
+  spec.path = address.path;
+  spec.host = address.host;
+  spec.port = address.port;
   spec.backlog = static_cast<int>(pool.listen_backlog);
   spec.mode = static_cast<mode_t>(pool.listen_mode);
   spec.uid = static_cast<uid_t>(-1);
@@ -195,8 +205,6 @@ sys::ListenSpec listen_spec(const config::PoolConfig &pool) {
   return spec;
 }
 
-namespace {
-
 // Does an inherited socket's address mean the one that is asked for? A port alone may be bound to :: or 0.0.0.0.
 bool same_address(const sys::ListenSpec &spec, const std::string &bound) {
   if (spec.is_unix)
@@ -209,8 +217,9 @@ bool same_address(const sys::ListenSpec &spec, const std::string &bound) {
 
 } // namespace
 
-Result<Listener> open_listener(const config::PoolConfig &pool, std::vector<InheritedSocket> &inherited) {
-  const sys::ListenSpec spec = listen_spec(pool);
+Result<Listener> open_listener(const config::PoolConfig &pool, const config::Address &address, const char *directive,
+                               std::vector<InheritedSocket> &inherited) {
+  const sys::ListenSpec spec = listen_spec(pool, address);
   for (InheritedSocket &each : inherited) {
     if (each.fd.valid() && (each.address == spec.text || same_address(spec, each.address))) {
       if (auto status = sys::set_nonblocking(each.fd.get(), true); !status.ok())
@@ -218,12 +227,17 @@ Result<Listener> open_listener(const config::PoolConfig &pool, std::vector<Inher
       return Listener{std::move(each.fd), each.given};
     }
   }
-  auto listener = sys::listen_on(spec);
-  if (!listener.ok())
-    return listener.error();
-  for (const std::string &notice : listener.value().notices)
-    sys::log().notice("[pool {}] {}", pool.name, notice);
-  return Listener{std::move(listener.value().fd), false};
+  std::vector<std::string> notices;
+  auto fd = sys::listen_on(spec, notices);
+  for (const std::string &notice : notices)
+    sys::log().notice("{}", notice);
+  if (!fd.ok() && fd.error().message.starts_with("unable to bind") && fd.error().code == EADDRINUSE)
+    return Error{
+        fmt::format("{}\n[pool {}] stop what listens there or change {}", fd.error().message, pool.name, directive),
+        fd.error().code};
+  if (!fd.ok())
+    return Error{"[pool " + pool.name + "] " + fd.error().message, fd.error().code};
+  return Listener{std::move(fd.value()), false};
 }
 
 } // namespace tqfpm::master

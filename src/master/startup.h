@@ -32,10 +32,10 @@ struct Listener {
 // terminal.
 bool uses_error_log(const Options &options, const config::GlobalConfig &global);
 
-// Where a pool's listen address is bound, or will be.
-sys::ListenSpec listen_spec(const config::PoolConfig &pool);
-// Takes the pool's socket from `inherited`, or opens it. Notices are logged.
-Result<Listener> open_listener(const config::PoolConfig &pool, std::vector<InheritedSocket> &inherited);
+// Takes one of the pool's sockets from `inherited`, or opens it: `directive` names the one. Notices are logged. The
+// message of an error may have several lines.
+Result<Listener> open_listener(const config::PoolConfig &pool, const config::Address &address, const char *directive,
+                               std::vector<InheritedSocket> &inherited);
 
 // Runs a php-cgi for what it prints. In the environment of a CGI program it would serve a request instead of reading
 // its arguments: those variables are kept from it.

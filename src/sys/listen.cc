@@ -18,9 +18,8 @@ namespace tqfpm::sys {
 namespace {
 
 Error bind_error(const ListenSpec &spec, int code) {
-  const char *cure = code == EADDRINUSE ? "; stop what listens there or change listen" : "";
   return Error{"unable to bind listening socket for address '" + spec.text + "': " + strerror(code) + " (" +
-                   std::to_string(code) + ")" + cure,
+                   std::to_string(code) + ")",
                code};
 }
 
@@ -97,7 +96,7 @@ Status set_access(const ListenSpec &spec) {
   return acl ? set_acl(spec) : success();
 }
 
-Result<Listener> listen_unix(const ListenSpec &spec) {
+Result<Fd> listen_unix(const ListenSpec &spec, std::vector<std::string> &notices) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (spec.path.size() >= sizeof address.sun_path)
@@ -105,14 +104,14 @@ Result<Listener> listen_unix(const ListenSpec &spec) {
                      " bytes; choose a shorter one",
                  ENAMETOOLONG};
   memcpy(address.sun_path, spec.path.c_str(), spec.path.size() + 1);
-  Listener listener{Fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)), {}};
-  if (!listener.fd.valid())
+  Fd listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!listener.valid())
     return Error{std::string("cannot create a socket: ") + strerror(errno), errno};
-  if (auto status = clear_path(spec, address, listener.notices); !status.ok())
+  if (auto status = clear_path(spec, address, notices); !status.ok())
     return status.error();
   // Nobody may connect before owner and mode are set.
   const mode_t old_mask = ::umask(0177);
-  const int rc = ::bind(listener.fd.get(), reinterpret_cast<const sockaddr *>(&address), sizeof address);
+  const int rc = ::bind(listener.get(), reinterpret_cast<const sockaddr *>(&address), sizeof address);
   const int code = errno;
   ::umask(old_mask);
   if (rc != 0)
@@ -121,7 +120,7 @@ Result<Listener> listen_unix(const ListenSpec &spec) {
     ::unlink(spec.path.c_str());
     return status.error();
   }
-  if (::listen(listener.fd.get(), spec.backlog) != 0)
+  if (::listen(listener.get(), spec.backlog) != 0)
     return Error{"cannot listen on '" + spec.text + "': " + strerror(errno), errno};
   return listener;
 }
@@ -138,25 +137,23 @@ Result<Fd> bind_tcp(const ListenSpec &spec, const sockaddr *address, socklen_t l
 }
 
 // A port alone: IPv6 any, which takes IPv4 too; IPv4 any where that fails.
-Result<Listener> listen_any(const ListenSpec &spec) {
+Result<Fd> listen_any(const ListenSpec &spec, std::vector<std::string> &notices) {
   sockaddr_in6 v6{};
   v6.sin6_family = AF_INET6;
   v6.sin6_port = htons(spec.port);
   auto first = bind_tcp(spec, reinterpret_cast<const sockaddr *>(&v6), sizeof v6);
   if (first.ok())
-    return Listener{std::move(first.value()), {}};
+    return first;
+  notices.emplace_back("Failed implicitly binding to ::, retrying with 0.0.0.0");
   sockaddr_in v4{};
   v4.sin_family = AF_INET;
   v4.sin_port = htons(spec.port);
-  auto second = bind_tcp(spec, reinterpret_cast<const sockaddr *>(&v4), sizeof v4);
-  if (!second.ok())
-    return second.error();
-  return Listener{std::move(second.value()), {"Failed implicitly binding to ::, retrying with 0.0.0.0"}};
+  return bind_tcp(spec, reinterpret_cast<const sockaddr *>(&v4), sizeof v4);
 }
 
-Result<Listener> listen_tcp(const ListenSpec &spec) {
+Result<Fd> listen_tcp(const ListenSpec &spec, std::vector<std::string> &notices) {
   if (spec.host.empty())
-    return listen_any(spec);
+    return listen_any(spec, notices);
   addrinfo hints{};
   hints.ai_socktype = SOCK_STREAM;
   hints.ai_flags = AI_PASSIVE;
@@ -170,7 +167,7 @@ Result<Listener> listen_tcp(const ListenSpec &spec) {
     auto fd = bind_tcp(spec, each->ai_addr, each->ai_addrlen);
     if (fd.ok()) {
       ::freeaddrinfo(found);
-      return Listener{std::move(fd.value()), {}};
+      return fd;
     }
     last = fd.error();
   }
@@ -180,8 +177,8 @@ Result<Listener> listen_tcp(const ListenSpec &spec) {
 
 } // namespace
 
-Result<Listener> listen_on(const ListenSpec &spec) {
-  return spec.is_unix ? listen_unix(spec) : listen_tcp(spec);
+Result<Fd> listen_on(const ListenSpec &spec, std::vector<std::string> &notices) {
+  return spec.is_unix ? listen_unix(spec, notices) : listen_tcp(spec, notices);
 }
 
 std::string bound_address(int fd) {

@@ -55,13 +55,9 @@ struct ListenSpec {
   std::vector<std::pair<uid_t, std::string>> acl_users; // id, name
   std::vector<std::pair<gid_t, std::string>> acl_groups;
 };
-struct Listener {
-  Fd fd;
-  std::vector<std::string> notices; // what an operator should know (a fallback to IPv4, a replaced stale socket)
-};
 // Opens a non-blocking listening socket. A stale Unix socket file is replaced; one that is in use is refused and the
-// message says by whom, as far as it can be seen.
-Result<Listener> listen_on(const ListenSpec &spec);
+// message says by whom, as far as it can be seen. `notices` gets what an operator should know, also when it fails.
+Result<Fd> listen_on(const ListenSpec &spec, std::vector<std::string> &notices);
 // The address a listening socket is bound to: a path, "host:port" or "[v6]:port".
 std::string bound_address(int fd);
 // Peer of an accepted connection: "127.0.0.1" (also of a v4-mapped one), "::1", or "" for a Unix socket.

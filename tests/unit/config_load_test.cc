@@ -6,6 +6,7 @@
 #include "config/diff.h"
 #include "config/dump.h"
 #include "config/load.h"
+#include "config/php_constants.h"
 #include "config/table.h"
 
 namespace tqfpm::config {
@@ -235,6 +236,47 @@ TEST(Dump, LoadsAgainToTheSame) {
   const LoadResult one = load_text(dump_pool(first.config, first.config.pools[1]));
   ASSERT_EQ(one.config.pools.size(), 1U);
   EXPECT_EQ(one.config.pools[0], first.config.pools[1]);
+}
+
+TEST(Dump, TheLogHasPhpFpmsLines) {
+  const Config config =
+      load_text(kPool + "access.suppress_path[] = /ping\nphp_value[error_reporting] = E_ALL & ~E_NOTICE\n"
+                        "php_flag[display_errors] = On\nphp_admin_flag[log_errors] = off\nenv[A] = 'x \" y'\n"
+                        "php_value[e_text] = E_ALLES\n")
+          .config;
+  const auto lines = dump_for_log(config, [](const PoolConfig &) { return 32767; });
+  const auto has = [&lines](const char *line) { return std::count(lines.begin(), lines.end(), line) == 1; };
+  for (const char *line :
+       {"[global]", "[www]", "\tpm.max_children = 4", "\taccess.suppress_path[] = /ping",
+        "\tphp_value[error_reporting] = 32759", "\tphp_value[display_errors] = 1", "\tphp_admin_value[log_errors] = 0",
+        "\tenv[A] = x \" y", "\tslowlog = undefined", "\tphp_value[e_text] = E_ALLES"})
+    EXPECT_TRUE(has(line)) << line << testing::PrintToString(lines);
+}
+
+TEST(PhpConstants, AsPhpsOwnParser) {
+  EXPECT_EQ(error_level("E_ALL", 32767), 32767);
+  EXPECT_EQ(error_level("E_ALL & ~E_DEPRECATED & ~E_STRICT", 32767), 22527);
+  EXPECT_EQ(error_level("(E_ERROR | E_WARNING) ^ 1", 32767), 2);
+  for (const char *text : {"", "5", "E_ALL &", "E_ALL E_ERROR", "e_all", "(E_ALL", "yes", "E_ALL & x"})
+    EXPECT_EQ(error_level(text, 32767), std::nullopt) << text;
+  EXPECT_EQ(error_level(std::string(1000, '~') + "E_ALL", 32767), std::nullopt);
+  EXPECT_EQ(e_all_of("PHP 8.2.36 (cgi-fcgi)"), 32767);
+  EXPECT_EQ(e_all_of("PHP 8.4.1 (cgi-fcgi)"), 30719);
+  EXPECT_EQ(e_all_of("nothing"), 32767);
+}
+
+TEST(Load, PhpFpmsOwnWordsWhereTheyAreLookedFor) {
+  EXPECT_EQ(
+      messages("[global]\nlog_limit = 64\n" + kPool),
+      (std::vector<std::string>{"log_limit must be greater than 512", "/etc/a.conf:2: log_limit = 64 cannot be used"}));
+  EXPECT_EQ(messages("[a]\nlisten = 127.0.0.1:69002\npm = static\npm.max_children = 1\n"),
+            (std::vector<std::string>{"invalid port value '69002'",
+                                      "/etc/a.conf:2: [pool a] listen = 127.0.0.1:69002 cannot be used"}));
+  EXPECT_EQ(only_message(kPool + "php_value[] = 1\n"), "[/etc/a.conf:5] You must provide a key for field 'php_value'");
+  EXPECT_EQ(only_message(kPool + "access.suppress_path[x] = /\n"),
+            "[/etc/a.conf:5] Keys provided to field 'access.suppress_path' are ignored");
+  EXPECT_EQ(only_message(kPool + "access.suppress_path[] = x\n"),
+            "[/etc/a.conf:5] Values provided to field 'access.suppress_path' must begin with '/'");
 }
 
 TEST(Diff, NamesWhatChangedAndWhatItNeeds) {
