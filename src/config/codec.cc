@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "base/log_line.h"
 #include "base/text.h"
 
 namespace tqfpm::config {
@@ -325,6 +326,21 @@ std::string SpawnName::parse(const Entry &entry, const Range &, Value &value) {
 }
 std::string SpawnName::print(const std::string &name, const Value &value) {
   return line(name, value == SpawnMode::kFork ? "fork" : "exec");
+}
+
+std::string LogFormatName::parse(const Entry &entry, const Range &, Value &value) {
+  return choose(entry, {{"text", int(LogFormat::kText)}, {"json", int(LogFormat::kJson)}}, value);
+}
+std::string LogFormatName::print(const std::string &name, const Value &value) {
+  return line(name, value == LogFormat::kText ? "text" : "json");
+}
+
+std::string Facility::parse(const Entry &entry, const Range &, Value &value) {
+  value = entry.value;
+  return syslog_facility(value) >= 0 ? "" : fmt::format("'{}' is no facility of syslog", value);
+}
+std::string Facility::print(const std::string &name, const Value &value) {
+  return text_line(name, value);
 }
 
 namespace {

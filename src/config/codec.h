@@ -54,6 +54,8 @@ TQFPM_CODEC(Flags, std::vector<KeyValue>, "[NAME] = on | off")
 TQFPM_CODEC(ManagerName, ProcessManagerKind, "static | dynamic | ondemand")
 TQFPM_CODEC(SpawnName, SpawnMode, "fork | exec")
 TQFPM_CODEC(WebValuesName, WebValuesPolicy, "all | user | refuse")
+TQFPM_CODEC(LogFormatName, LogFormat, "text | json")
+TQFPM_CODEC(Facility, std::string, "name of a syslog facility")
 TQFPM_CODEC(LogLevelName, LogLevel, "debug | notice | warning | error | alert")
 #undef TQFPM_CODEC
 

@@ -12,6 +12,7 @@ namespace tqfpm::config {
 enum class ProcessManagerKind : std::uint8_t { kUnset, kStatic, kDynamic, kOnDemand };
 enum class SpawnMode : std::uint8_t { kFork, kExec };
 enum class WebValuesPolicy : std::uint8_t { kAll, kUser, kRefuse };
+enum class LogFormat : std::uint8_t { kText, kJson };
 enum class LogLevel : std::uint8_t { kDebug, kNotice, kWarning, kError, kAlert };
 using Duration = std::chrono::milliseconds;
 

@@ -3,7 +3,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <ctime>
 
 #include "dispatcher/client.h"
@@ -27,7 +26,8 @@ bool suppressed(const config::PoolConfig &pool, const Request &request) {
 
 } // namespace
 
-void log_access(int fd, const status::AccessFormat &format, const config::PoolConfig &pool, const Request &request) {
+void log_access(sys::LogSink &sink, const status::AccessFormat &format, const config::PoolConfig &pool,
+                const Request &request) {
   if (suppressed(pool, request))
     return;
   const TimePoint now = Clock::now();
@@ -51,9 +51,7 @@ void log_access(int fd, const status::AccessFormat &format, const config::PoolCo
   record.tag = request.tag;
   record.queue_seconds = std::chrono::duration<double>(start - request.submitted).count();
   record.reason = request.reason;
-  const std::string line = format.line(record) + "\n";
-  while (::write(fd, line.data(), line.size()) < 0 && errno == EINTR) {
-  }
+  sink.write(format.line(record) + "\n");
 }
 
 } // namespace tqfpm::dispatcher

@@ -77,7 +77,7 @@ Crew::Crew(sys::EventLoop &loop, CrewOwner &owner, const config::PoolConfig &poo
       recycling_(static_cast<std::uint64_t>(pool.pm_max_requests), static_cast<std::size_t>(pool.pm_max_children),
                  static_cast<std::uint32_t>(::getpid())),
       backends_(table_.slots()), spawner_(std::move(spawner)), fork_mode_(settings.fork_mode),
-      log_limit_(static_cast<std::size_t>(settings.global.log_limit)),
+      log_limit_(static_cast<std::size_t>(settings.global.log_limit)), log_buffering_(settings.global.log_buffering),
       faults_(static_cast<std::size_t>(settings.global.emergency_restart_threshold),
               settings.global.emergency_restart_interval),
       slow_log_(loop, static_cast<SlowLogOwner &>(*this), pool, scoreboard_),

@@ -193,6 +193,7 @@ private:
   std::unique_ptr<SpawnerLink> link_;
   bool fork_mode_;
   std::size_t log_limit_;
+  bool log_buffering_;
   pool::FaultWindow faults_;
   bool ready_ = false;
   bool draining_ = false;

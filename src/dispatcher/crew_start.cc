@@ -79,7 +79,7 @@ Result<HiddenListener> hidden_listener() {
 
 // What is left of log_limit, which is the length of a whole line, beside time, level and the line's own words.
 std::size_t Crew::room_beside(std::size_t words) const {
-  const std::size_t used = sys::log().overhead(sys::Level::kWarning) + words;
+  const std::size_t used = sys::log().overhead() + words;
   return used < log_limit_ ? log_limit_ - used : 1;
 }
 
@@ -173,17 +173,21 @@ std::optional<Crew::Outputs> Crew::make_outputs(Backend &backend) {
 }
 
 std::unique_ptr<WorkerOutput> Crew::make_output(sys::Fd pipe, WorkerId id, const char *stream) {
-  if (!pool_.decorate_workers_output)
-    return std::make_unique<WorkerOutput>(
-        loop_, std::move(pipe), [this] { return log_limit_ - 1; },
-        [](const std::string &line) { sys::log().plain(line); });
-  const auto said = [this, id, stream] {
+  const auto pid = [this, id] {
     const Backend *backend = find(id);
-    return fmt::format("[pool {}] child {} said into {}: ", pool_.name, backend != nullptr ? backend->pid : 0, stream);
+    return backend != nullptr ? std::max(backend->pid, 0) : 0;
   };
   return std::make_unique<WorkerOutput>(
-      loop_, std::move(pipe), [this, said] { return room_beside(said().size() + 2); },
-      [said](const std::string &line) { sys::log().warning("{}\"{}\"", said(), line); });
+      loop_, std::move(pipe), log_buffering_,
+      [this, pid, stream] {
+        return sys::log().room(log_limit_, pool_.decorate_workers_output, pool_.name, pid(), stream);
+      },
+      [this, pid, stream](const std::string &line) {
+        if (pool_.decorate_workers_output)
+          sys::log().said(pool_.name, pid(), stream, line);
+        else
+          sys::log().plain(pool_.name, pid(), stream, line);
+      });
 }
 
 void Crew::start_worker(pool::VariantNumber number) {

@@ -27,7 +27,7 @@ std::uint32_t Crew::order_template(Variant &variant, std::span<const int> fds) {
 std::unique_ptr<WorkerOutput> Crew::template_output(sys::Fd pipe) {
   const std::string said = "[pool " + pool_.name + "] php-cgi said: ";
   return std::make_unique<WorkerOutput>(
-      loop_, std::move(pipe), [this, said] { return room_beside(said.size()); },
+      loop_, std::move(pipe), log_buffering_, [this, said] { return room_beside(said.size()); },
       [said](const std::string &line) { sys::log().warning("{}{}", said, line); });
 }
 

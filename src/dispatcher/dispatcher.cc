@@ -54,8 +54,7 @@ Dispatcher::Dispatcher(sys::EventLoop &loop, const DispatcherStart &start, Spawn
       crew_(loop, *this, pool_,
             CrewSettings{fork_mode, global_, board(), *static_cast<status::ProcessBoard *>(processes_.data())},
             std::move(spawner)) {
-  if (!pool_.access_log.empty())
-    access_log_ = sys::Fd(ipc::kAccessLogFd);
+  open_logs();
   if (pool_.request_slowlog_timeout > Duration::zero())
     crew_.slow_log().use(sys::Fd(ipc::kSlowLogFd));
   control_watch_ = std::make_unique<sys::IoWatch>(loop_, control_.get(), [this](unsigned) { control_readable(); });
@@ -75,6 +74,22 @@ Dispatcher::Dispatcher(sys::EventLoop &loop, const DispatcherStart &start, Spawn
 
 Dispatcher::~Dispatcher() {
   stopping_ = true;
+  sys::log().sink().detach();
+  sys::log().on_lost({});
+  access_log_.detach();
+  access_log_.finish(seconds(1));
+}
+
+void Dispatcher::open_logs() {
+  sys::log().sink().attach(loop_);
+  sys::log().on_lost([this](std::uint64_t lines) { board().add(Metric::log_lines_lost, lines); });
+  access_log_.attach(loop_);
+  access_log_.on_lost([this](std::uint64_t lines) {
+    board().add(Metric::log_lines_lost, lines);
+    sys::log().warning("[pool {}] {} lines of access.log were lost, it could not be written", pool_.name, lines);
+  });
+  if (!pool_.access_log.empty())
+    access_log_.take(sys::Fd(ipc::kAccessLogFd));
 }
 
 int Dispatcher::run() {
@@ -239,7 +254,7 @@ void Dispatcher::reopen(std::uint32_t mask, std::vector<sys::Fd> fds) {
     if (bit == 0)
       sys::log().take(std::move(fd));
     else if (bit == 1)
-      access_log_ = std::move(fd);
+      access_log_.take(std::move(fd));
     else
       crew_.slow_log().use(std::move(fd));
   }

@@ -15,6 +15,7 @@
 #include "pool/request_queue.h"
 #include "status/access_format.h"
 #include "sys/event_loop.h"
+#include "sys/log_sink.h"
 #include "sys/shared_memory.h"
 
 namespace tqfpm::dispatcher {
@@ -85,6 +86,7 @@ private:
   void control_readable();
   void obey(const ipc::MasterRequest &request, std::vector<sys::Fd> fds);
   void report(ipc::DispatcherMessage type, const std::string &text);
+  void open_logs();
   void reopen(std::uint32_t mask, std::vector<sys::Fd> fds);
   void drain(sys::Fd handover, TimePoint deadline);
   void adopt(sys::Fd handover);
@@ -104,7 +106,7 @@ private:
   sys::Mapping processes_;
   ClientSettings client_settings_;
   status::AccessFormat access_format_;
-  sys::Fd access_log_;
+  sys::LogSink access_log_;
   std::unordered_map<std::uint64_t, std::unique_ptr<Client>> clients_;
   std::vector<std::uint64_t> dead_clients_;
   std::vector<std::pair<TimePoint, std::uint64_t>> lingering_; // when to close

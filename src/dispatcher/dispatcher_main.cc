@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -163,7 +164,20 @@ int serve(const DispatcherStart &start, const std::optional<sys::Identity> &user
   }
   sys::profile_stop();
   reap_all();
+  sys::log().sink().finish(seconds(1));
   return code;
+}
+
+// The master's descriptor, or where that is a socket of datagrams: syslog.
+void take_log(const config::GlobalConfig &global) {
+  sys::log().set_level(static_cast<sys::Level>(global.log_level));
+  sys::log().set_json(global.log_format == config::LogFormat::kJson);
+  int type = 0;
+  socklen_t length = sizeof type;
+  if (::getsockopt(ipc::kErrorLogFd, SOL_SOCKET, SO_TYPE, &type, &length) == 0 && type == SOCK_DGRAM)
+    sys::log().take_syslog(global.syslog_ident, syslog_facility(global.syslog_facility));
+  else
+    sys::log().take(sys::Fd(ipc::kErrorLogFd));
 }
 
 // None with php.spawn = exec, or where it cannot be had.
@@ -187,7 +201,7 @@ int dispatcher_main(const PhpOptions &php) {
     return complain("?", config.error().message);
   DispatcherStart start{std::move(config.value()), php, {}, std::nullopt};
   const config::PoolConfig &pool = start.config.pools.front();
-  sys::log().set_level(static_cast<sys::Level>(start.config.global.log_level));
+  take_log(start.config.global);
   sys::set_title("tqfpm: pool " + pool.name);
   ::signal(SIGPIPE, SIG_IGN);
   ::umask(022);

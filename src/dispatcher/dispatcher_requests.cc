@@ -227,7 +227,7 @@ void Dispatcher::done(Request &request) {
   board().add(Metric::requests);
   crew_.release(request.variant);
   if (access_log_.valid())
-    log_access(access_log_.get(), access_format_, pool_, request);
+    log_access(access_log_, access_format_, pool_, request);
 }
 
 status::PoolState Dispatcher::state(bool with_workers) {

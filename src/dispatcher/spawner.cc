@@ -153,6 +153,7 @@ bool serve(const SpawnerPlan &plan, pid_t dispatcher, int control, const ipc::Sp
   sys::set_title("tqfpm: spawner " + plan.pool);
   if (auto status = drop(plan); !status.ok()) {
     sys::log().error("[pool {}] spawner: {}", plan.pool, status.error().message);
+    sys::log().sink().finish(seconds(1));
     ::_exit(1);
   }
   (void)::prctl(PR_SET_PDEATHSIG, SIGKILL); // after the change of user, which clears it

@@ -6,8 +6,8 @@
 
 namespace tqfpm::dispatcher {
 
-WorkerOutput::WorkerOutput(sys::EventLoop &loop, sys::Fd pipe, Room room, OnLine on_line)
-    : pipe_(std::move(pipe)), room_(std::move(room)), on_line_(std::move(on_line)),
+WorkerOutput::WorkerOutput(sys::EventLoop &loop, sys::Fd pipe, bool whole_lines, Room room, OnLine on_line)
+    : pipe_(std::move(pipe)), whole_lines_(whole_lines), room_(std::move(room)), on_line_(std::move(on_line)),
       watch_(loop, pipe_.get(), [this](unsigned) { drain(); }) {
   watch_.set(sys::kReadable);
 }
@@ -19,8 +19,11 @@ void WorkerOutput::drain() {
     const ssize_t got = ::read(pipe_.get(), buffer, sizeof buffer);
     if (got < 0 && errno == EINTR)
       continue;
-    if (got < 0)
-      return; // EAGAIN; another error shows at the worker's end
+    if (got < 0) { // EAGAIN; another error shows at the worker's end
+      if (!whole_lines_)
+        flush();
+      return;
+    }
     if (got == 0) {
       flush();
       watch_.set(0);

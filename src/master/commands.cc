@@ -114,12 +114,22 @@ int test(const Options &options) {
 
 Status open_error_log(const Options &options, const config::GlobalConfig &global) {
   sys::log().set_level(static_cast<sys::Level>(global.log_level));
-  if (!uses_error_log(options, global))
+  sys::log().set_json(global.log_format == config::LogFormat::kJson);
+  const bool used = uses_error_log(options, global);
+  if (global.error_log == "syslog") {
+    if (used)
+      sys::log().take_syslog(global.syslog_ident, syslog_facility(global.syslog_facility));
+    else
+      sys::log().take(sys::own_description(STDERR_FILENO));
     return success();
-  auto fd = sys::open_log(global.error_log);
-  if (!fd.ok())
+  }
+  auto fd = sys::open_log(global.error_log); // as php-fpm: the file is there, even if nothing is written to it
+  if (!used)
+    sys::log().take(sys::own_description(STDERR_FILENO));
+  else if (!fd.ok())
     return fd.error();
-  sys::log().take(std::move(fd.value()));
+  else
+    sys::log().take(std::move(fd.value()));
   return success();
 }
 
@@ -157,6 +167,7 @@ void leave_terminal() {
 int refuse(const std::string &why) {
   sys::log().error("{}", why);
   sys::log().error("FPM initialization failed");
+  sys::log().sink().finish(seconds(1));
   return kExitConfig;
 }
 
@@ -186,7 +197,7 @@ int run(const Options &options, int argc, char **argv) {
   if (auto status = open_error_log(options, config.global); !status.ok() && !reloaded)
     return refuse(status.error().message);
   const bool background = options.daemonize.value_or(config.global.daemonize);
-  if (!reloaded) // until the pools serve: for whoever started it
+  if (!reloaded && uses_error_log(options, config.global)) // until the pools serve: for whoever started it
     sys::log().set_echo(background ? sys::Level::kWarning : sys::Level::kNotice);
   log_messages(loaded);
   for (const InheritedSocket &each : inheritance.sockets)
@@ -203,7 +214,9 @@ int run(const Options &options, int argc, char **argv) {
   Master master(options, std::vector<std::string>(argv, argv + argc), std::move(config), std::move(inheritance));
   if (readiness.valid())
     master.report_readiness_to(std::move(readiness), &leave_terminal);
-  return master.run();
+  const int code = master.run();
+  sys::log().sink().finish(seconds(1));
+  return code;
 }
 
 } // namespace

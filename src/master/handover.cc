@@ -129,6 +129,7 @@ Error reexec(const std::vector<std::string> &command, const config::Config &conf
     arguments.push_back(
         const_cast<char *>(word.c_str())); // NOLINT(cppcoreguidelines-pro-type-const-cast): execv's type
   arguments.push_back(nullptr);
+  sys::log().sink().finish(milliseconds(100));
   // Pending signals are kept for the new image, which unblocks them when it can obey.
   sigset_t all;
   sigset_t before;

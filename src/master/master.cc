@@ -24,12 +24,15 @@ void say_lines(const std::string &lines) {
   for (const std::string &line : split(lines, "\n"))
     sys::log().error("{}", line);
 }
+} // namespace
 
 Master::Master(const Options &options, std::vector<std::string> command, config::Config config, Inheritance inheritance)
     : options_(options), command_(std::move(command)), config_(std::move(config)), inheritance_(std::move(inheritance)),
       stop_timer_(loop_, [this] { stop_overdue(); }), status_timer_(loop_, [this] { tell_status(); }) {}
 
-Master::~Master() = default;
+Master::~Master() {
+  sys::log().sink().detach();
+}
 
 // --- startup --------------------------------------------------------------------------------------------------------
 
@@ -49,6 +52,7 @@ Status Master::start() {
   ::sigemptyset(&none);
   (void)::sigprocmask(SIG_SETMASK, &none, nullptr); // a reload leaves them blocked until here
   loop_.before_wait([this] { forget_ended(); });
+  sys::log().sink().attach(loop_);
   auto null = sys::Fd(::open("/dev/null", O_RDWR | O_CLOEXEC));
   if (!null.valid())
     return Error{std::string("cannot open /dev/null: ") + strerror(errno), errno};
@@ -119,7 +123,7 @@ Status Master::open_pools() {
 Status Master::open_pool(Pool &pool) {
   auto listener = open_listener(pool.config, pool.config.listen, "listen", inheritance_.sockets);
   if (!listener.ok())
-    return Error{"[pool " + pool.name + "] " + listener.error().message, listener.error().code};
+    return listener.error();
   pool.listener = std::move(listener.value().fd);
   pool.listener_given = listener.value().given;
   for (Inheritance::Board &board : inheritance_.scoreboards) {
@@ -264,7 +268,9 @@ sys::Fd open_again(const std::string &pool, const char *which, const std::string
 } // namespace
 
 void Master::reopen_logs() {
-  const bool own_file = uses_error_log(options_, config_.global);
+  const bool own_file = uses_error_log(options_, config_.global) && !sys::log().is_syslog();
+  if (sys::log().is_syslog())
+    sys::log().notice("error log file re-opened");
   if (own_file) {
     auto fd = sys::open_log(config_.global.error_log);
     if (fd.ok()) {

@@ -108,20 +108,6 @@ std::optional<std::string> find_program(const std::string &name) {
   return std::nullopt;
 }
 
-Result<Fd> open_log(const std::string &path) {
-  int inherited = -1;
-  if (path == "/dev/stderr" || path == "/proc/self/fd/2")
-    inherited = STDERR_FILENO;
-  else if (path == "/dev/stdout" || path == "/proc/self/fd/1")
-    inherited = STDOUT_FILENO;
-  // Opening /proc/self/fd/N anew fails for sockets and for files that this user may not open.
-  Fd fd(inherited >= 0 ? ::fcntl(inherited, F_DUPFD_CLOEXEC, 3)
-                       : ::open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0600));
-  if (!fd.valid())
-    return Error{"failed to open log file '" + path + "': " + strerror(errno), errno};
-  return fd;
-}
-
 PidFile::~PidFile() {
   remove();
 }

@@ -1,4 +1,4 @@
-// Files: reading, log files, the pid file, where things are installed.
+// Files: reading, the pid file, where things are installed.
 #pragma once
 
 #include <sys/types.h>
@@ -22,9 +22,6 @@ bool is_folder(const std::string &path);
 bool is_readable(const std::string &path);
 // `name` in $PATH (or `name` itself when it has a slash).
 std::optional<std::string> find_program(const std::string &name);
-
-// Opens for appending, creates with mode 0600. "/proc/self/fd/N" and /dev/stderr are duplicated, not opened anew.
-Result<Fd> open_log(const std::string &path);
 
 // The pid file: written to a new file that is renamed over the old one; removed only by the process that wrote it.
 class PidFile {

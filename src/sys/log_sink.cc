@@ -1,0 +1,248 @@
+#include "sys/log_sink.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <climits>
+#include <cstring>
+
+namespace tqfpm::sys {
+
+namespace {
+
+constexpr Duration kRetry = seconds(1); // what no event tells of: a disk with room again, a syslog daemon that is back
+constexpr char kSyslogPath[] = "/dev/log";
+constexpr std::size_t kSyslogLongest = 8192; // of a datagram, if the kernel does not take it whole
+
+bool is_pipe(const struct stat &info) {
+  return S_ISFIFO(info.st_mode);
+}
+
+// Not there now, but perhaps later.
+bool is_temporary(int code) {
+  return code == EAGAIN || code == ENOSPC || code == EDQUOT || code == ENOBUFS || code == ENOMEM;
+}
+
+} // namespace
+
+Fd own_description(int fd) {
+  struct stat info {};
+  const bool known = ::fstat(fd, &info) == 0;
+  if (known && (is_pipe(info) || ::isatty(fd) == 1)) {
+    const std::string path = "/proc/self/fd/" + std::to_string(fd);
+    Fd own(::open(path.c_str(), O_WRONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
+    if (own.valid())
+      return own;
+  }
+  return Fd(::fcntl(fd, F_DUPFD_CLOEXEC, 3));
+}
+
+Result<Fd> open_log(const std::string &path) {
+  const auto fail = [&path] { return Error{"failed to open log file '" + path + "': " + strerror(errno), errno}; };
+  int inherited = -1;
+  if (path == "/dev/stderr" || path == "/proc/self/fd/2")
+    inherited = STDERR_FILENO;
+  else if (path == "/dev/stdout" || path == "/proc/self/fd/1")
+    inherited = STDOUT_FILENO;
+  if (inherited >= 0) {
+    Fd own = own_description(inherited);
+    return own.valid() ? Result<Fd>(std::move(own)) : fail();
+  }
+  // A FIFO that nobody reads: with both ends in our hand it can be opened, and what is written waits in it.
+  struct stat info {};
+  const bool pipe = ::stat(path.c_str(), &info) == 0 && is_pipe(info);
+  const int access = pipe ? O_RDWR : O_WRONLY | O_CREAT;
+  Fd fd(::open(path.c_str(), access | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0600));
+  return fd.valid() ? Result<Fd>(std::move(fd)) : fail();
+}
+
+LogSink::LogSink() = default;
+LogSink::~LogSink() = default;
+
+LogSink::Kind LogSink::kind_of(int fd) const {
+  struct stat info {};
+  if (::fstat(fd, &info) != 0 || S_ISREG(info.st_mode))
+    return Kind::kFile;
+  if (S_ISSOCK(info.st_mode))
+    return Kind::kSocket;
+  return (::fcntl(fd, F_GETFL) & O_NONBLOCK) != 0 ? Kind::kNonblocking : Kind::kGuarded;
+}
+
+void LogSink::take(Fd fd) {
+  watch_.reset();
+  fd_ = std::move(fd);
+  kind_ = kind_of(fd_.get());
+  front_sent_ = 0; // a line that was cut is whole in the new file
+  flush();
+}
+
+void LogSink::take_syslog() {
+  watch_.reset();
+  kind_ = Kind::kSyslog;
+  (void)dial_syslog();
+}
+
+bool LogSink::dial_syslog() {
+  fd_ = Fd(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  memcpy(address.sun_path, kSyslogPath, sizeof kSyslogPath);
+  return fd_.valid() && ::connect(fd_.get(), reinterpret_cast<const sockaddr *>(&address), sizeof address) == 0;
+}
+
+// --- writing --------------------------------------------------------------------------------------------------------
+
+// A description that we share with others. The kernel writes without waiting if asked (pwritev2); where it cannot be
+// asked poll() tells that there is room for PIPE_BUF bytes, which somebody else may take between the two calls: then
+// this write waits for the reader, once.
+ssize_t LogSink::put_guarded(std::string_view data) {
+  const iovec part{const_cast<char *>(data.data()), data.size()}; // NOLINT(cppcoreguidelines-pro-type-const-cast)
+  const ssize_t written = ::pwritev2(fd_.get(), &part, 1, -1, RWF_NOWAIT);
+  if (written >= 0 || (errno != EOPNOTSUPP && errno != EINVAL && errno != ENOSYS && errno != ESPIPE))
+    return written;
+  pollfd state{fd_.get(), POLLOUT, 0};
+  if (::poll(&state, 1, 0) <= 0) {
+    errno = EAGAIN;
+    return -1;
+  }
+  return ::write(fd_.get(), data.data(), std::min<std::size_t>(data.size(), PIPE_BUF));
+}
+
+// A daemon that has started anew has another socket under the same name.
+ssize_t LogSink::put_syslog(std::string_view data) {
+  if (data.ends_with('\n'))
+    data.remove_suffix(1);
+  for (int i = 0; i < 2; ++i) {
+    ssize_t sent = ::send(fd_.get(), data.data(), data.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (sent < 0 && errno == EMSGSIZE)
+      sent = ::send(fd_.get(), data.data(), std::min(data.size(), kSyslogLongest), MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (sent >= 0)
+      return static_cast<ssize_t>(data.size()) + 1; // a datagram goes as a whole
+    if (errno == EINTR || is_temporary(errno) || i > 0 || !dial_syslog())
+      break;
+  }
+  return -1;
+}
+
+ssize_t LogSink::put(std::string_view data) {
+  switch (kind_) {
+  case Kind::kSocket:
+    return ::send(fd_.get(), data.data(), data.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+  case Kind::kSyslog:
+    return put_syslog(data);
+  case Kind::kGuarded:
+    return put_guarded(data);
+  case Kind::kFile:
+  case Kind::kNonblocking:
+    break;
+  }
+  return ::write(fd_.get(), data.data(), data.size());
+}
+
+LogSink::Outcome LogSink::put_line(const std::string &line, std::size_t &sent) {
+  while (sent < line.size()) {
+    const ssize_t got = put(std::string_view(line).substr(sent));
+    if (got < 0 && errno == EINTR)
+      continue;
+    if (got <= 0) {
+      told_by_poll_ = got < 0 && errno == EAGAIN && kind_ != Kind::kSyslog;
+      return got == 0 || is_temporary(errno) ? Outcome::kLater : Outcome::kGone;
+    }
+    sent += static_cast<std::size_t>(got);
+  }
+  return Outcome::kWritten;
+}
+
+void LogSink::write(std::string line) {
+  if (!kept_.empty())
+    flush();
+  if (kept_.empty()) {
+    std::size_t sent = 0;
+    switch (put_line(line, sent)) {
+    case Outcome::kWritten:
+      flows();
+      return;
+    case Outcome::kGone:
+      ++lost_;
+      return;
+    case Outcome::kLater:
+      front_sent_ = sent;
+    }
+  } else if (kept_bytes_ + line.size() > kRoom) {
+    ++lost_;
+    return;
+  }
+  kept_bytes_ += line.size();
+  kept_.push_back(std::move(line));
+  arm();
+}
+
+void LogSink::flush() {
+  while (!kept_.empty()) {
+    const Outcome result = put_line(kept_.front(), front_sent_);
+    if (result == Outcome::kLater) {
+      arm();
+      return;
+    }
+    lost_ += result == Outcome::kGone ? 1 : 0;
+    kept_bytes_ -= kept_.front().size();
+    kept_.pop_front();
+    front_sent_ = 0;
+    if (result == Outcome::kWritten && kept_.empty())
+      flows();
+  }
+  if (watch_ != nullptr)
+    watch_->set(0);
+}
+
+void LogSink::flows() {
+  if (lost_ > 0 && on_lost_)
+    on_lost_(std::exchange(lost_, 0));
+}
+
+// --- the loop -------------------------------------------------------------------------------------------------------
+
+void LogSink::attach(EventLoop &loop) {
+  loop_ = &loop;
+  timer_ = std::make_unique<TimerWatch>(loop, [this] { flush(); });
+  if (!kept_.empty())
+    flush();
+}
+
+void LogSink::detach() {
+  watch_.reset();
+  timer_.reset();
+  loop_ = nullptr;
+}
+
+void LogSink::arm() {
+  if (loop_ == nullptr)
+    return;
+  if (!told_by_poll_) {
+    if (timer_->due() == TimePoint::max())
+      timer_->at(Clock::now() + kRetry);
+    return;
+  }
+  if (watch_ == nullptr)
+    watch_ = std::make_unique<IoWatch>(*loop_, fd_.get(), [this](unsigned) { flush(); });
+  watch_->set(kWritable);
+}
+
+void LogSink::finish(Duration patience) {
+  const TimePoint deadline = Clock::now() + patience;
+  flush();
+  while (!kept_.empty() && Clock::now() < deadline) {
+    const auto left = std::chrono::duration_cast<milliseconds>(deadline - Clock::now()).count();
+    pollfd state{told_by_poll_ ? fd_.get() : -1, POLLOUT, 0};
+    (void)::poll(&state, 1, static_cast<int>(told_by_poll_ ? left : std::min<std::int64_t>(left, 50)) + 1);
+    flush();
+  }
+}
+
+} // namespace tqfpm::sys

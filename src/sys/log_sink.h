@@ -1,0 +1,86 @@
+// Where lines of a log go, without ever waiting for it.
+//
+// A log that takes nothing at the moment (a pipe whose reader is slow, a terminal that is stopped, a full disk) must
+// not hold up an event loop. What it does not take is kept, up to kRoom bytes, and written when it does; beyond that
+// lines are lost, counted, and the loss is told when it flows again.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "base/clock.h"
+#include "base/result.h"
+#include "sys/event_loop.h"
+#include "sys/fd.h"
+
+namespace tqfpm::sys {
+
+// Opens a log file for lines: for appending, created with mode 0600. /dev/stderr and /dev/stdout mean the descriptors
+// of this process. The result never blocks where the kernel lets us have a description of our own.
+Result<Fd> open_log(const std::string &path);
+// A description of our own of what `fd` is open to; where that cannot be had the shared one.
+//
+// O_NONBLOCK belongs to the description: set on a terminal or pipe that we were given it would hit the shell and
+// whatever else writes there. So pipes and terminals are opened anew; a duplicate does for files, which do not block,
+// and for sockets, which have MSG_DONTWAIT.
+Fd own_description(int fd);
+
+class LogSink {
+public:
+  static constexpr std::size_t kRoom = 1U << 20;
+  using OnLost = std::function<void(std::uint64_t lines)>;
+
+  LogSink();
+  ~LogSink();
+  LogSink(const LogSink &) = delete;
+  LogSink &operator=(const LogSink &) = delete;
+
+  // What is kept for the descriptor before goes to this one.
+  void take(Fd fd);
+  // Messages go to /dev/log, one line a datagram. (syslog(3) would wait for a daemon that does not read.)
+  void take_syslog();
+  [[nodiscard]] bool is_syslog() const { return kind_ == Kind::kSyslog; }
+  [[nodiscard]] bool valid() const { return fd_.valid(); }
+  [[nodiscard]] int fd() const { return fd_.get(); }
+  // Called when lines that were lost can be told about: it may write().
+  void on_lost(OnLost callback) { on_lost_ = std::move(callback); }
+
+  void write(std::string line); // a whole line with its newline
+  // With a loop what was kept is written as soon as possible; without one when the next line comes.
+  void attach(EventLoop &loop);
+  void detach(); // before the loop goes
+  // Waits until all is written, but not longer than `patience`.
+  void finish(Duration patience);
+
+private:
+  // kGuarded: a description that others share and that may block.
+  enum class Kind : std::uint8_t { kFile, kNonblocking, kSocket, kSyslog, kGuarded };
+  enum class Outcome : std::uint8_t { kWritten, kLater, kGone };
+
+  [[nodiscard]] Kind kind_of(int fd) const;
+  ssize_t put(std::string_view data);
+  ssize_t put_guarded(std::string_view data);
+  ssize_t put_syslog(std::string_view data);
+  bool dial_syslog();
+  Outcome put_line(const std::string &line, std::size_t &sent);
+  void flush();
+  void flows();
+  void arm();
+
+  Fd fd_;
+  Kind kind_ = Kind::kFile;
+  std::deque<std::string> kept_;
+  std::size_t kept_bytes_ = 0;
+  std::size_t front_sent_ = 0; // of the first one
+  bool told_by_poll_ = false;  // when more can be written; else it is tried from time to time
+  std::uint64_t lost_ = 0;
+  OnLost on_lost_;
+  EventLoop *loop_ = nullptr;
+  std::unique_ptr<IoWatch> watch_; // of fd_
+  std::unique_ptr<TimerWatch> timer_;
+};
+
+} // namespace tqfpm::sys
