@@ -45,7 +45,8 @@ std::string fresh_prefix() {
 Dispatcher::Dispatcher(sys::EventLoop &loop, const DispatcherStart &start, SpawnerProcess spawner, bool fork_mode,
                        sys::Mapping scoreboard, sys::Mapping processes)
     : loop_(loop), global_(start.config.global), pool_(start.config.pools.front()), scoreboard_(std::move(scoreboard)),
-      processes_(std::move(processes)), client_settings_(client_settings(pool_)), access_format_(access_format(pool_)),
+      processes_(std::move(processes)), client_settings_(client_settings(pool_)),
+      php_output_(global_, pool_, start.php), access_format_(access_format(pool_)),
       queue_(static_cast<std::size_t>(pool_.queue_max_length), pool_.queue_max_wait), tag_prefix_(fresh_prefix()),
       config_(start.config), locked_values_(has_locked_values(pool_)), folders_(start.folders), started_(Clock::now()),
       start_time_(std::time(nullptr)), listen_(ipc::kListenFd), control_(ipc::kControlFd),

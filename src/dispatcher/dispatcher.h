@@ -11,6 +11,7 @@
 #include "dispatcher/client.h"
 #include "dispatcher/crew.h"
 #include "dispatcher/local_pages.h"
+#include "dispatcher/php_output.h"
 #include "ipc/control.h"
 #include "pool/request_queue.h"
 #include "status/access_format.h"
@@ -105,6 +106,7 @@ private:
   sys::Mapping scoreboard_;
   sys::Mapping processes_;
   ClientSettings client_settings_;
+  PhpOutput php_output_;
   status::AccessFormat access_format_;
   sys::LogSink access_log_;
   std::unordered_map<std::uint64_t, std::unique_ptr<Client>> clients_;

@@ -150,6 +150,8 @@ bool Dispatcher::start(Request &request, pool::WorkerId id) {
 }
 
 void Dispatcher::request_response(Request &request, std::string_view records, const fcgi::ResponseScan &scan) {
+  std::string adapted;
+  records = php_output_.adapt(request, records, scan, adapted);
   if (request.status == 0 && !scan.first_stdout.empty())
     request.status = fcgi::response_status(scan.first_stdout);
   request.sent += scan.body_bytes;

@@ -2,11 +2,13 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 
 #include "base/clock.h"
 #include "fcgi/format.h"
 #include "fcgi/params.h"
+#include "fcgi/php_messages.h"
 #include "pool/request_queue.h"
 #include "pool/worker_table.h"
 
@@ -44,6 +46,8 @@ struct Request {
   TimePoint submitted{}; // ready to run: the queue wait counts from here
   TimePoint started{};   // given to a worker
   std::string tag;       // the request's identity in logs
+
+  std::unique_ptr<fcgi::PhpMessages> messages; // none: PHP has logged nothing
 
   int status = 0;           // of the response, once known
   std::uint64_t sent = 0;   // STDOUT content bytes

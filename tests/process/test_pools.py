@@ -154,7 +154,28 @@ def test_output_of_workers_is_in_the_log(server):
     s.wait_log(r'said into stderr: "two"')
     script = s.script("err.php", "error_log('to the web server'); echo 'y';")
     response = s.request(script)
-    assert response.text == "y" and b"to the web server" in response.stderr
+    assert response.text == "y" and response.stderr == b"PHP message: to the web server"
+    s.wait_log(r'said into stderr: "NOTICE: pid \d+, PHP message: to the web server"')
+    code = "error_log('one'); function f() { throw new Exception('two'); } f();"
+    response = s.request(s.script("trace.php", code))
+    assert response.status == 500
+    assert re.fullmatch(rb"PHP message: one; PHP message: PHP Fatal error:  Uncaught Exception: two in .*:1\nStack trace:\n#0 .*\n"
+                        rb"#1 {main}\n  thrown in .* on line 1", response.stderr), response.stderr
+    s.wait_log(r'said into stderr: "Stack trace:"')
+
+
+def test_a_missing_script_is_said_as_by_php_fpm(server, folder):
+    s = server().start()
+    response = s.request(folder / "www" / "none.php")
+    assert (response.status, response.text, response.stderr) == (404, "File not found.\n", b"Primary script unknown")
+    response = s.request(s.script("own.php", "http_response_code(404); echo 'mine';"))
+    assert (response.status, response.text, response.stderr) == (404, "mine", b"")
+
+
+def test_error_header(server):
+    s = server(pools={"www": {"php_admin_value[fastcgi.error_header]": "HTTP/1.1 503 Sorry", "php_flag[display_errors]": "off"}}).start()
+    assert s.request(s.script("a.php", "undefined_function();")).head.startswith("Status: 503 Sorry\r\n")
+    assert s.request(s.script("b.php", "echo 'ok';")).status == 200
 
 
 def test_status_page(server):

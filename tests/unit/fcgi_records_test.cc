@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "fcgi/params.h"
+#include "fcgi/php_messages.h"
 #include "fcgi/response.h"
 #include "fcgi/writer.h"
 
@@ -104,6 +105,62 @@ TEST(Response, Status) {
   EXPECT_EQ(response_status("Content-type: text/html\r\n"), 200);
   EXPECT_EQ(response_status("Status: x"), 200);
   EXPECT_EQ(response_status(""), 200);
+}
+
+// What the web server gets and, line by line, what the log gets.
+struct Heard {
+  explicit Heard(std::size_t longest) : messages(longest) {}
+  void feed(std::string_view content) { sent += messages.feed(content, note()); }
+  void end() { sent += messages.end(note()); }
+  PhpMessages::OnLine note() {
+    return [this](std::string_view line, bool first) { log += (first ? "*" : " ") + std::string(line) + "|"; };
+  }
+  PhpMessages messages;
+  std::string sent, log;
+};
+
+TEST(PhpMessages, AreSeparatedAsPhpFpmDoesWhateverThePieces) {
+  const std::string content = "one\nPHP Fatal error:  Uncaught Error: z in a.php:3\nStack trace:\n#0 {main}\n  thrown "
+                              "in a.php on line 3\nlast\n";
+  for (std::size_t size = 1; size <= content.size(); ++size) {
+    Heard heard(1000);
+    for (std::size_t at = 0; at < content.size(); at += size)
+      heard.feed(std::string_view(content).substr(at, size));
+    heard.end();
+    EXPECT_EQ(heard.sent,
+              "PHP message: one; PHP message: PHP Fatal error:  Uncaught Error: z in a.php:3\nStack trace:\n"
+              "#0 {main}\n  thrown in a.php on line 3; PHP message: last");
+    EXPECT_EQ(heard.log,
+              "*PHP message: one|*PHP message: PHP Fatal error:  Uncaught Error: z in a.php:3| Stack trace:| "
+              "#0 {main}|   thrown in a.php on line 3|*PHP message: last|");
+  }
+}
+
+TEST(PhpMessages, LongOnesAreCut) {
+  const std::string words = "PHP message: ";
+  for (const std::size_t piece : {1U, 7U, 100U}) {
+    Heard heard(40);
+    const std::string content =
+        std::string(27, 'a') + "\n" + std::string(28, 'b') + "\n" + std::string(90, 'c') + "\nd";
+    for (std::size_t at = 0; at < content.size(); at += piece)
+      heard.feed(std::string_view(content).substr(at, piece));
+    heard.end();
+    EXPECT_EQ(heard.sent, words + std::string(27, 'a') + "; " + words + std::string(24, 'b') + "...; " + words +
+                              std::string(24, 'c') + "...; " + words + "d");
+  }
+}
+
+TEST(PhpMessages, RecordsKeepTheirOrder) {
+  std::string records;
+  append_stream(records, RecordType::kStderr, 3, "half");
+  append_stream(records, RecordType::kStdout, 3, "body");
+  append_end_request(records, 3, 0, ProtocolStatus::kRequestComplete);
+  std::string expected;
+  append_stream(expected, RecordType::kStdout, 3, "body");
+  append_stream(expected, RecordType::kStderr, 3, "PHP message: half");
+  append_end_request(expected, 3, 0, ProtocolStatus::kRequestComplete);
+  PhpMessages messages(1000);
+  EXPECT_EQ(rewrite_stderr(records, messages, [](std::string_view, bool) {}), expected);
 }
 
 } // namespace
