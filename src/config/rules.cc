@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "base/networks.h"
+
 namespace tqfpm::config {
 
 namespace {
@@ -18,6 +20,7 @@ public:
     manager();
     pages();
     paths();
+    clients();
     others();
   }
 
@@ -34,6 +37,7 @@ private:
   void pages();
   void page(const char *directive, const std::string &path);
   void paths();
+  void clients();
   void others();
 
   LoadResult &result_;
@@ -119,6 +123,20 @@ void PoolRules::paths() {
   if (pool_.request_terminate_timeout > Duration::zero() &&
       pool_.request_slowlog_timeout > pool_.request_terminate_timeout)
     error("request_slowlog_timeout", "'request_slowlog_timeout' can't be greater than 'request_terminate_timeout'");
+}
+
+// As php-fpm: a wrong address is no reason not to serve, but nobody gets in by it.
+void PoolRules::clients() {
+  bool any = pool_.listen_allowed_clients.empty();
+  for (const std::string &each : pool_.listen_allowed_clients) {
+    if (parse_network(each))
+      any = true;
+    else
+      say(Severity::kWarning, "listen.allowed_clients",
+          fmt::format("Wrong IP address '{}' in listen.allowed_clients", each));
+  }
+  if (!any)
+    say(Severity::kWarning, "listen.allowed_clients", "There are no allowed addresses: nobody can connect");
 }
 
 void PoolRules::others() {

@@ -46,7 +46,7 @@ Dispatcher::Dispatcher(sys::EventLoop &loop, const DispatcherStart &start, Spawn
                        sys::Mapping scoreboard, sys::Mapping processes)
     : loop_(loop), global_(start.config.global), pool_(start.config.pools.front()), scoreboard_(std::move(scoreboard)),
       processes_(std::move(processes)), client_settings_(client_settings(pool_)),
-      php_output_(global_, pool_, start.php), access_format_(access_format(pool_)),
+      php_output_(global_, pool_, start.php), doorman_(pool_), access_format_(access_format(pool_)),
       queue_(static_cast<std::size_t>(pool_.queue_max_length), pool_.queue_max_wait), tag_prefix_(fresh_prefix()),
       config_(start.config), locked_values_(has_locked_values(pool_)), folders_(start.folders), started_(Clock::now()),
       start_time_(std::time(nullptr)), listen_(ipc::kListenFd), control_(ipc::kControlFd),
@@ -118,22 +118,10 @@ void Dispatcher::accept_clients() {
       return;
     }
     const std::string peer = address.ss_family == AF_UNIX ? "" : sys::peer_address(&address);
-    if (!allowed(peer)) {
-      sys::log().warning("[pool {}] connection of {} refused: not in listen.allowed_clients", pool_.name, peer);
+    if (!doorman_.admits(peer))
       continue;
-    }
     accepted(std::move(fd), peer);
   }
-}
-
-bool Dispatcher::allowed(const std::string &peer) const {
-  if (pool_.listen_allowed_clients.empty() || peer.empty())
-    return true;
-  for (const std::string &each : pool_.listen_allowed_clients) {
-    if (each == peer)
-      return true;
-  }
-  return false;
 }
 
 void Dispatcher::accepted(sys::Fd fd, const std::string &peer) {

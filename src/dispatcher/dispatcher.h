@@ -10,6 +10,7 @@
 #include "config/web_values.h"
 #include "dispatcher/client.h"
 #include "dispatcher/crew.h"
+#include "dispatcher/doorman.h"
 #include "dispatcher/local_pages.h"
 #include "dispatcher/php_output.h"
 #include "ipc/control.h"
@@ -62,7 +63,6 @@ private:
   // accepting
   void accept_clients();
   void accepted(sys::Fd fd, const std::string &peer);
-  bool allowed(const std::string &peer) const;
   // requests
   void schedule();
   void expire();
@@ -107,6 +107,7 @@ private:
   sys::Mapping processes_;
   ClientSettings client_settings_;
   PhpOutput php_output_;
+  Doorman doorman_;
   status::AccessFormat access_format_;
   sys::LogSink access_log_;
   std::unordered_map<std::uint64_t, std::unique_ptr<Client>> clients_;

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "base/networks.h"
 #include "status/access_format.h"
 #include "sys/files.h"
 #include "sys/log.h"
@@ -72,6 +73,16 @@ void check_rights(const config::PoolConfig &pool, const Options &options, config
   else if (uid && *uid == 0 && !options.allow_root)
     result.say(Severity::kError, pool, "user",
                "please specify user and group other than root, or start with --allow-to-run-as-root");
+}
+
+// Whoever can send FastCGI to a pool can have it run any PHP file.
+void warn_of_open_socket(const config::PoolConfig &pool, config::LoadResult &result) {
+  if (pool.listen.kind == config::Address::Kind::kTcp && pool.listen_allowed_clients.empty() &&
+      !is_loopback(pool.listen.host))
+    result.say(config::Severity::kNotice, pool, "listen",
+               fmt::format("listen = {} can be reached from other hosts, and whoever reaches it can run any PHP file "
+                           "here; set listen.allowed_clients",
+                           pool.listen.text));
 }
 
 // php-fpm's php.ini on Debian lies beside its configuration; who moves over expects it to count.
@@ -160,6 +171,8 @@ config::LoadResult load_configuration(const Options &options) {
   for (config::PoolConfig &pool : result.config.pools) {
     check_accounts(pool, options, result);
     check_rights(pool, options, result);
+    if (options.test == 0)
+      warn_of_open_socket(pool, result);
     find_ini(pool, options);
     check_php(pool, request.path, result);
     auto format = status::AccessFormat::compile(pool.access_format);

@@ -7,7 +7,7 @@ import pytest
 
 import fcgi
 from fcgi import KEEP_CONN, PARAMS, STDIN, begin, pairs, params_for, record, stream
-from server import wait_for
+from server import free_port, wait_for
 
 ECHO = ("echo json_encode(['id' => $_GET['i'] ?? '', 'method' => $_SERVER['REQUEST_METHOD'], 'post' => "
         "md5(file_get_contents('php://input')), 'length' => $_SERVER['CONTENT_LENGTH'] ?? null, 'long' => strlen($_SERVER['LONG'] ?? '')]);")
@@ -241,3 +241,22 @@ def test_headers_of_the_script_reach_the_web_server_untouched(echo):
     answer = s.request(script)
     assert answer.status == 418 and answer.header("X-One") == "a" and "a=b" in answer.header("Set-Cookie")
     assert answer.text == "body"
+
+
+@pytest.mark.parametrize("allowed, may", [("127.0.0.1", True), ("10.0.0.0/8, 127.0.0.0/24", True), ("::1", False), ("127.1.0.0/16", False)])
+def test_allowed_clients(server, allowed, may):
+    s = server(pools={"www": {"listen": f"0.0.0.0:{free_port()}", "listen.allowed_clients": allowed}}).start()
+    assert "can be reached from other hosts" not in s.log
+    with s.connect() as connection:
+        if may:
+            assert connection.request(s.script("a.php", "echo 'ok';")).text == "ok"
+        else:
+            assert connection.at_end()
+    if not may:
+        s.wait_log(r"""child \d+ said into stderr: "ERROR: Connection disallowed: IP address '127.0.0.1' has been dropped\."\n""")
+
+
+def test_a_socket_for_everybody_is_noticed(server):
+    port = free_port()
+    s = server(pools={"www": {"listen": f"0.0.0.0:{port}"}}).start()
+    assert re.search(rf"NOTICE: .*\[pool www\] listen = 0.0.0.0:{port} can be reached from other hosts, .*; set listen.allowed_clients\n", s.log)

@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include "base/line_splitter.h"
+#include "base/networks.h"
 #include "base/result.h"
 #include "base/text.h"
 
@@ -22,6 +23,37 @@ TEST(Text, NumbersAreWholeOrNothing) {
   EXPECT_EQ(to_number("0660", 8), 0660);
   for (const char *text : {"", " 1", "1 ", "1x", "x", "9223372036854775808", "1.0", "--1"})
     EXPECT_FALSE(to_number(text).has_value()) << text;
+}
+
+TEST(Networks, WhatIsInThem) {
+  const auto in = [](const char *network, const char *address) {
+    const auto parsed = parse_network(network);
+    const auto who = parse_ip(address);
+    return parsed && who && parsed->contains(*who);
+  };
+  EXPECT_TRUE(in("127.0.0.1", "127.0.0.1"));
+  EXPECT_FALSE(in("127.0.0.1", "127.0.0.2"));
+  EXPECT_TRUE(in("127.0.0.1", "::ffff:127.0.0.1"));
+  EXPECT_TRUE(in("10.0.0.0/8", "10.255.1.2"));
+  EXPECT_FALSE(in("10.0.0.0/8", "11.0.0.0"));
+  EXPECT_TRUE(in("192.168.7.130/25", "192.168.7.255")); // bits behind the prefix do not matter
+  EXPECT_FALSE(in("192.168.7.130/25", "192.168.7.127"));
+  EXPECT_TRUE(in("0.0.0.0/0", "8.8.8.8"));
+  EXPECT_FALSE(in("0.0.0.0/0", "2001:db8::1"));
+  EXPECT_TRUE(in("::/0", "8.8.8.8"));
+  EXPECT_TRUE(in("fd00::/8", "fdab::1"));
+  EXPECT_FALSE(in("fd00::/8", "fe00::1"));
+  EXPECT_TRUE(in("::1", "0:0::1"));
+  EXPECT_FALSE(in("::1", "127.0.0.1"));
+  EXPECT_TRUE(in("2001:db8::/33", "2001:db8:7fff::"));
+  EXPECT_FALSE(in("2001:db8::/33", "2001:db8:8000::"));
+  for (const char *text : {"", "xxx", "127.0.0", "1.2.3.4/33", "1.2.3.4/", "1.2.3.4/-1", "1.2.3.4/8x", "::1/129",
+                           "localhost", "1.2.3.4 ", "[::1]"})
+    EXPECT_FALSE(parse_network(text).has_value()) << text;
+  for (const char *text : {"localhost", "127.0.0.1", "127.8.9.1", "::1", "::ffff:127.0.0.1"})
+    EXPECT_TRUE(is_loopback(text)) << text;
+  for (const char *text : {"", "0.0.0.0", "::", "10.0.0.1", "example.org"})
+    EXPECT_FALSE(is_loopback(text)) << text;
 }
 
 TEST(Text, EditDistance) {

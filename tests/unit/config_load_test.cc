@@ -279,6 +279,17 @@ TEST(Load, PhpFpmsOwnWordsWhereTheyAreLookedFor) {
             "[/etc/a.conf:5] Values provided to field 'access.suppress_path' must begin with '/'");
 }
 
+TEST(Load, AllowedClients) {
+  const std::string tcp = "[www]\npm = static\npm.max_children = 4\nlisten = ";
+  EXPECT_EQ(messages(tcp + "127.0.0.1:9000\n"), std::vector<std::string>{});
+  EXPECT_EQ(messages(tcp + "0.0.0.0:9000\nlisten.allowed_clients = 10.0.0.0/8, ::1\n"), std::vector<std::string>{});
+  EXPECT_EQ(only_message(tcp + "9000\nlisten.allowed_clients = ::1,10.0.0.0/99\n"),
+            "/etc/a.conf:5: [pool www] Wrong IP address '10.0.0.0/99' in listen.allowed_clients");
+  EXPECT_EQ(messages(tcp + "9000\nlisten.allowed_clients = xxx\n").back(),
+            "/etc/a.conf:5: [pool www] There are no allowed addresses: nobody can connect");
+  EXPECT_TRUE(load_text(tcp + "9000\nlisten.allowed_clients = xxx\n").ok());
+}
+
 TEST(Diff, NamesWhatChangedAndWhatItNeeds) {
   const Config before = load_text("[global]\nlog_level = notice\n" + kPool).config;
   const Config after =
