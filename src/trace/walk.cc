@@ -158,7 +158,7 @@ Trace Walk::from(Address first) {
 } // namespace
 
 Trace walk(Memory &memory, const Engine &engine, std::size_t depth) {
-  constexpr int kTries = 3; // PHP may have returned from a call while that was read
+  constexpr int kTries = 8; // PHP may have returned from a call while that was read
   Trace trace;
   for (int i = 0; i < kTries; ++i) {
     const auto current = read_value<Address>(memory, engine.globals + engine.layout->current);

@@ -2,6 +2,7 @@
 import fcntl
 import os
 import re
+import shutil
 import signal
 import stat
 import threading
@@ -228,6 +229,15 @@ def test_with_chroot(slow, folder):
     assert entries(s.slow_path)[0].frames == [("usleep", "/slow.php", "1"), ("f", "/slow.php", "2")]
 
 
+def test_without_root(server, folder):
+    shutil.chown(folder, "www-data")
+    s = server(user="www-data", pools={"www": {"user": None, "group": None, "slowlog": folder / "slow.log",
+                                               "request_slowlog_timeout": "300ms"}}).start()
+    assert s.request(s.script("slow.php", "usleep(600000);")).complete
+    wait_for(lambda: len(entries(folder / "slow.log")) == 1)
+    assert entries(folder / "slow.log")[0].functions == ["usleep"]
+
+
 def test_many_at_once(slow):
     s = slow(**{"pm.max_children": 12})
     s.all_workers()
@@ -269,7 +279,7 @@ def test_another_request_is_not_taken_for_the_slow_one(slow):
     s = slow(**{"pm.max_children": 1})
     os.kill(spawner(s), signal.SIGSTOP)
     s.request(s.script("first.php", "usleep(500000);"))
-    second = in_background(s, s.script("second.php", "function second() { usleep(250000); } second();"))
+    second = in_background(s, s.script("second.php", "function second() { usleep(150000); } second();"))
     os.kill(spawner(s), signal.SIGCONT)
     second.join()
     wait_for(lambda: entries(s.slow_path))
