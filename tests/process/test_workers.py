@@ -141,7 +141,7 @@ def test_a_client_that_has_gone_does_not_make_a_script_endless(server):
 def test_max_execution_time_stays_phps_own(server):
     s = server(pools={"www": {"pm.max_children": 1, "request_terminate_timeout": "20s", "php_value[max_execution_time]": "1",
                               "php_flag[display_errors]": "on"}}).start()
-    pid = s.workers()[0].pid
+    pid = s.all_workers()[0].pid
     answer = s.request(s.script("loop.php", "register_shutdown_function(function () { echo 'shut down'; }); while (true);"))
     assert "Maximum execution time of 1 second exceeded" in answer.text and answer.text.endswith("shut down")
     assert [w.pid for w in s.workers()] == [pid]
@@ -150,7 +150,7 @@ def test_max_execution_time_stays_phps_own(server):
 def test_the_first_step_of_the_time_out_runs_shutdown_functions(server, folder):
     folder.chmod(0o777)
     s = server(pools={"www": {"pm.max_children": 1, "request_terminate_timeout": "1s", "request_terminate_grace": "10s"}}).start()
-    pid = s.workers()[0].pid
+    pid = s.all_workers()[0].pid
     code = f"register_shutdown_function(function () {{ touch('{folder}/shut'); }}); while (true);"
     answer = s.request(s.script("loop.php", code))
     assert answer.status in (500, 504) and answer.complete
