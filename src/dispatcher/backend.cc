@@ -6,6 +6,8 @@
 #include <cstring>
 
 #include "dispatcher/client.h"
+#include "fcgi/writer.h"
+#include "ipc/control.h"
 
 namespace tqfpm::dispatcher {
 
@@ -22,6 +24,7 @@ void Backend::connect(sys::Fd connection) {
   tail_.clear();
   upstream_.clear();
   written_ = 0;
+  leftover_ = false;
   watch_ = std::make_unique<sys::IoWatch>(loop_, connection_.get(), [this](unsigned events) { on_events(events); });
   watch_->set(sys::kReadable);
 }
@@ -158,39 +161,83 @@ bool Backend::scan(char *buffer, std::size_t length) {
     owner_.worker_response(*this, std::string_view(buffer, length), fcgi::ResponseScan{});
     return false;
   }
+  if (leftover_)
+    return scan_leftover(buffer, length);
   if (request_ == nullptr) {
     owner_.worker_misbehaved(*this, "output without a request");
     return false;
   }
-  const fcgi::ResponseScan scan = fcgi::scan_response(buffer, length, request_->id);
-  const bool extra = scan.ended && scan.consumed < length;
-  const bool unsent = !upstream_.empty() || !request_->body.empty() || !request_->body_complete;
-  if (!scan.ended)
+  const fcgi::ResponseScan scan = fcgi::scan_response(buffer, length, request_->id, ipc::kFinishedRecord);
+  if (scan.ended)
+    return request_ended(buffer, length, scan);
+  if (!scan.finished)
     tail_.assign(buffer + scan.consumed, length - scan.consumed);
-  if (scan.ended) {
-    // A body that PHP did not wait for would be taken for the next request: such a connection is not used again.
-    if (unsent)
-      disconnect();
-    Request &request = *request_;
-    request_ = nullptr;
-    ++served;
-    upstream_.clear();
-    written_ = 0;
-    ended_request_ = &request;
-    owner_.worker_response(*this, std::string_view(buffer, scan.consumed), scan);
-    ended_request_ = nullptr;
-    if (extra)
-      owner_.worker_misbehaved(*this, "bytes after END_REQUEST");
-    return false;
-  }
   if (scan.consumed > 0) {
     owner_.worker_response(*this, std::string_view(buffer, scan.consumed), scan);
     if (request_ != nullptr && request_->client->congested())
       paused_ = true;
   }
+  if (scan.finished && request_ != nullptr && connected()) {
+    owner_.worker_finished_early(*this);
+    const std::size_t used = scan.consumed + fcgi::kHeaderLength;
+    return scan_leftover(buffer + used, length - used);
+  }
   if (scan.malformed)
     owner_.worker_misbehaved(*this, "malformed FastCGI");
   return connected() && !paused_;
+}
+
+bool Backend::request_ended(const char *buffer, std::size_t length, const fcgi::ResponseScan &scan) {
+  // A body that PHP did not wait for would be taken for the next request: such a connection is not used again.
+  if (!upstream_.empty() || !request_->body.empty() || !request_->body_complete)
+    disconnect();
+  Request &request = *request_;
+  request_ = nullptr;
+  ++served;
+  upstream_.clear();
+  written_ = 0;
+  ended_request_ = &request;
+  owner_.worker_response(*this, std::string_view(buffer, scan.consumed), scan);
+  ended_request_ = nullptr;
+  if (scan.consumed < length)
+    owner_.worker_misbehaved(*this, "bytes after END_REQUEST");
+  return false;
+}
+
+// PHP may still read the body: it gets what is here, and no more.
+void Backend::let_go() {
+  upstream_.append(request_->body);
+  if (!request_->body_complete)
+    fcgi::append_stream_end(upstream_, fcgi::RecordType::kStdin, 1);
+  request_->body.clear();
+  request_ = nullptr;
+  leftover_ = true;
+  paused_ = false;
+  update_watch();
+}
+
+bool Backend::scan_leftover(char *buffer, std::size_t length) {
+  const std::string_view all(buffer, length);
+  const fcgi::ResponseScan scan = fcgi::scan_response(buffer, length, 1, ipc::kFinishedRecord);
+  for (std::size_t at = 0; scan.stderr_seen && at < scan.consumed;) {
+    const fcgi::Header header = fcgi::decode_header(all.substr(at));
+    if (header.type == fcgi::RecordType::kStderr && header.content_length > 0)
+      owner_.worker_muttered(*this, all.substr(at + fcgi::kHeaderLength, header.content_length));
+    at += header.record_length();
+  }
+  if (scan.ended) {
+    leftover_ = false;
+    ++served;
+    disconnect();
+    owner_.worker_came_back(*this);
+    return false;
+  }
+  if (scan.malformed || scan.finished) {
+    owner_.worker_misbehaved(*this, "malformed FastCGI");
+    return false;
+  }
+  tail_.assign(buffer + scan.consumed, length - scan.consumed);
+  return connected();
 }
 
 } // namespace tqfpm::dispatcher

@@ -25,6 +25,12 @@ public:
   // The connection has gone. A request that was running has not been answered (`returned`: not a byte of it was
   // sent, another worker can have it).
   virtual void worker_disconnected(Backend &backend, bool returned) = 0;
+  // fastcgi_finish_request(): the request's answer is complete, what PHP still writes is dropped.
+  virtual void worker_finished_early(Backend &backend) = 0;
+  // ... and now the script has ended, too.
+  virtual void worker_came_back(Backend &backend) = 0;
+  // What PHP has logged after that.
+  virtual void worker_muttered(Backend &backend, std::string_view text) = 0;
   // The worker sent what php-cgi does not send.
   virtual void worker_misbehaved(Backend &backend, const char *what) = 0;
 };
@@ -51,6 +57,8 @@ public:
   void pump();
   // The request is taken away (its client has gone); the connection is closed so that PHP notices.
   void abandon();
+  // The request's answer is complete, but the script goes on: what it writes is dropped until its END_REQUEST.
+  void let_go();
   // Takes what the worker has sent before it died.
   void drain();
 
@@ -76,6 +84,8 @@ private:
   void on_events(unsigned events);
   void read();
   bool scan(char *buffer, std::size_t length);
+  bool scan_leftover(char *buffer, std::size_t length);
+  bool request_ended(const char *buffer, std::size_t length, const fcgi::ResponseScan &scan);
   void write();
   void take_body();
   void lose(bool returned);
@@ -93,6 +103,7 @@ private:
   std::string upstream_;                // bytes for the worker, from written_ on
   std::size_t written_ = 0;
   std::uint64_t total_written_ = 0; // of this request
+  bool leftover_ = false;           // let_go() was called, and END_REQUEST has not come
   bool paused_ = false;             // the client takes nothing at the moment
 };
 

@@ -9,7 +9,9 @@
 #include <cstring>
 #include <ctime>
 
+#include "base/text.h"
 #include "dispatcher/client.h"
+#include "fcgi/writer.h"
 #include "sys/log.h"
 #include "sys/proc_info.h"
 #include "sys/socket.h"
@@ -350,6 +352,37 @@ void Crew::worker_disconnected(Backend &backend, bool returned) {
   if (backend.probing) { // exec mode: it went before it could answer
     backend.probing = false;
     kill_worker(backend, Metric::ended_killed);
+  }
+}
+
+// The client has its answer; the worker has work and is not free.
+void Crew::worker_finished_early(Backend &backend) {
+  Request &request = *backend.request();
+  backend.left_work = work_text(request);
+  if (!pool_.request_terminate_timeout_track_finished)
+    backend.work_since = TimePoint{};
+  std::string record;
+  fcgi::append_end_request(record, request.id, 0, fcgi::ProtocolStatus::kRequestComplete);
+  fcgi::ResponseScan scan;
+  scan.consumed = record.size();
+  scan.ended = true;
+  backend.let_go();
+  table_.set(backend.id(), WorkerState::kAborting, Clock::now());
+  scoreboard_.add(Metric::finished_early);
+  owner_.request_response(request, record, scan);
+}
+
+void Crew::worker_came_back(Backend &backend) {
+  scoreboard_.add(Metric::php_requests);
+  backend.work_since = TimePoint{};
+  if (table_.state(backend.id()) != WorkerState::kStopping)
+    after_request(backend);
+}
+
+void Crew::worker_muttered(Backend &backend, std::string_view text) {
+  for (const std::string &line : split(text, "\n")) {
+    if (pool_.catch_workers_output)
+      sys::log().said(pool_.name, backend.pid, "stderr", line);
   }
 }
 

@@ -100,6 +100,9 @@ public:
 private:
   void worker_response(Backend &backend, std::string_view records, const fcgi::ResponseScan &scan) override;
   void worker_disconnected(Backend &backend, bool returned) override;
+  void worker_finished_early(Backend &backend) override;
+  void worker_came_back(Backend &backend) override;
+  void worker_muttered(Backend &backend, std::string_view text) override;
   void worker_misbehaved(Backend &backend, const char *what) override;
 
   [[nodiscard]] bool still_runs(pool::WorkerId worker, pool::RequestKey request) const override;

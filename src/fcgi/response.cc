@@ -11,11 +11,15 @@ void set_id(char *header, std::uint16_t id) {
 }
 } // namespace
 
-ResponseScan scan_response(char *bytes, std::size_t length, std::uint16_t client_id) {
+ResponseScan scan_response(char *bytes, std::size_t length, std::uint16_t client_id, std::uint8_t finished) {
   ResponseScan scan;
   const std::string_view all(bytes, length);
   while (length - scan.consumed >= kHeaderLength) {
     const Header header = decode_header(all.substr(scan.consumed));
+    if (finished != 0 && header.type == static_cast<RecordType>(finished) && header.record_length() == kHeaderLength) {
+      scan.finished = true;
+      return scan;
+    }
     const bool end = header.type == RecordType::kEndRequest;
     const bool output = header.type == RecordType::kStdout || header.type == RecordType::kStderr;
     if (header.version != kVersion || header.id != 1 || !(end || output) || (end && header.content_length != 8)) {

@@ -153,6 +153,11 @@ struct WorkerReport {
   WorkerStage stage;
   int32_t errno_;
 };
+// In the worker's connection, among the records of an answer: fastcgi_finish_request(), the answer is complete and the
+// script goes on. Type of a FastCGI record without content, not one of the specification's.
+inline constexpr uint8_t kFinishedRecord = 201;
+// What every php-cgi is started with; the library recognises PHP's settings by it.
+inline constexpr char kOwnSetting[] = "fastcgi.logging=";
 // dispatcher -> worker: one packet {kConnection} + one descriptor, a stream socketpair end that php-cgi takes for an
 // accepted connection.
 enum class ChannelMessage : uint32_t { kConnection = 1 };

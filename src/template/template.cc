@@ -26,42 +26,23 @@
 #include <unistd.h>
 
 #include "ipc/control.h"
+#include "template/template.h"
 
 // A call of memcpy would bind to GLIBC_2.14 on amd64, which is allowed; nothing newer is used.
 
 // Every php-cgi has it, a shell script that starts one has it not. Weak: null where it is absent.
 extern "C" __attribute__((weak)) int php_request_startup(void);
 
+namespace tqfpm::preload {
+
+State state;
+
+} // namespace tqfpm::preload
+
 namespace {
 
 using namespace tqfpm::ipc;
-
-enum class Mode { kOff, kTemplate, kWorker };
-
-constexpr size_t kPathSize = 4096;
-constexpr size_t kTitleSize = 256;
-
-// The one state of this library, set up before main() and after each fork.
-struct {
-  Mode mode;
-  int control; // template: to the dispatcher
-  int channel; // worker: to the dispatcher
-  pid_t dispatcher;
-  pid_t tracer; // may read workers where yama restricts that
-  pid_t self;   // the process that `mode` is true for: children that a script forks are not ours
-  uint32_t slot;
-  uint32_t generation;
-  bool ready_sent;
-  bool own_scan_dir;
-  bool not_dumpable;
-  bool subreaper;
-  char *title_start;
-  size_t title_size;
-  char chroot[kPathSize];
-  char chdir[kPathSize];
-  char worker_title[kTitleSize];
-  char template_title[kTitleSize];
-} state;
+using namespace tqfpm::preload;
 
 // --- packets -------------------------------------------------------------------------------------------------------
 
@@ -179,6 +160,7 @@ __attribute__((constructor)) void begin(int argc, char **argv, char **) {
     return;
   state.control = control;
   state.channel = -1;
+  state.connection = -1;
   state.dispatcher = take_number(kEnvDispatcherPid);
   state.tracer = take_number(kEnvTracerPid);
   take_text(kEnvChroot, state.chroot, sizeof state.chroot);
@@ -384,6 +366,8 @@ void reap_descendants() {
 }
 
 int next_connection() {
+  state.connection = -1; // php-cgi has closed it
+  state.finished = false;
   while (true) {
     if (state.subreaper)
       reap_descendants();
@@ -401,8 +385,10 @@ int next_connection() {
       return -1;
     }
     const Wait result = wait_until_readable(fd);
-    if (result == Wait::kConnection)
+    if (result == Wait::kConnection) {
+      state.connection = fd;
       return fd;
+    }
     close(fd);
     if (result == Wait::kGone)
       continue;
@@ -441,6 +427,20 @@ __attribute__((visibility("default"))) int accept4(int fd, sockaddr *address, so
   if (is_ours(fd))
     return our_accept(address, length);
   return static_cast<int>(syscall(SYS_accept4, fd, address, length, flags));
+}
+
+// PHP asks for variables while it starts: then its own functions can still be added to.
+__attribute__((visibility("default"))) char *getenv(const char *name) {
+  if (state.mode == Mode::kTemplate && !state.ready_sent)
+    offer_functions();
+  const size_t length = strlen(name);
+  if (environ == nullptr || length == 0)
+    return nullptr;
+  for (char **entry = environ; *entry != nullptr; ++entry) {
+    if (strncmp(*entry, name, length) == 0 && (*entry)[length] == '=')
+      return *entry + length + 1;
+  }
+  return nullptr;
 }
 
 } // extern "C"

@@ -163,5 +163,18 @@ TEST(PhpMessages, RecordsKeepTheirOrder) {
   EXPECT_EQ(rewrite_stderr(records, messages, [](std::string_view, bool) {}), expected);
 }
 
+TEST(ScanResponse, ARecordOfOurOwnEndsTheAnswer) {
+  std::string bytes;
+  append_stream(bytes, RecordType::kStdout, 1, "hello");
+  const std::size_t before = bytes.size();
+  append_header(bytes, static_cast<RecordType>(201), 1, 0);
+  append_stream(bytes, RecordType::kStdout, 1, "late");
+  const ResponseScan scan = scan_response(bytes.data(), bytes.size(), 7, 201);
+  EXPECT_TRUE(scan.finished);
+  EXPECT_FALSE(scan.malformed);
+  EXPECT_EQ(scan.consumed, before);
+  EXPECT_TRUE(scan_response(bytes.data() + before, bytes.size() - before, 1).malformed); // nobody expects it
+}
+
 } // namespace
 } // namespace tqfpm::fcgi
