@@ -49,8 +49,8 @@ private:
   std::optional<std::int64_t> chain() {
     auto value = single();
     while (value) {
-      const char mark = take('|') ? '|' : take('&') ? '&' : take('^') ? '^' : 0;
-      if (mark == 0)
+      const char mark = take('|') ? '|' : take('&') ? '&' : take('^') ? '^' : '\0';
+      if (mark == '\0')
         break;
       const auto other = single();
       if (!other)

@@ -32,25 +32,37 @@ void log_access(sys::LogSink &sink, const status::AccessFormat &format, const co
     return;
   const TimePoint now = Clock::now();
   const TimePoint start = request.started != TimePoint{} ? request.started : request.received;
+  const std::string user = request_user(request);
   status::AccessRecord record;
   record.method = request.params.get("REQUEST_METHOD");
   record.uri = request_path(request);
   record.query = request.params.get("QUERY_STRING");
   record.script = request.params.get("SCRIPT_FILENAME");
-  record.user = request.params.get("REMOTE_USER");
+  record.user = user;
   record.peer = request.client->peer();
   record.pool = pool.name;
-  record.pid = request.worker_pid;
-  record.parent_pid = ::getpid();
+  record.pid = request.worker_pid > 0 ? request.worker_pid : ::getpid();
+  record.parent_pid = request.worker_pid > 0 ? ::getpid() : ::getppid();
   record.status = request.status;
   record.content_length = request.body_expected;
   record.seconds = std::chrono::duration<double>(now - start).count();
   record.end = std::time(nullptr);
   record.start = record.end - static_cast<std::time_t>(record.seconds);
-  record.param = [&request](std::string_view name) { return request.params.get(name); };
+  record.param = [&request](std::string_view name) { return request.params.find(name); };
+  record.head = request.head;
   record.tag = request.tag;
-  record.queue_seconds = std::chrono::duration<double>(start - request.submitted).count();
+  const auto in_seconds = [](Duration time) { return std::chrono::duration<double>(time).count(); };
+  if (request.submitted != TimePoint{})
+    record.queue_seconds = in_seconds((request.started != TimePoint{} ? start : now) - request.submitted);
+  if (request.first_byte != TimePoint{})
+    record.first_byte_seconds = in_seconds(request.first_byte - start);
+  if (request.worker_age != Duration::zero())
+    record.worker_age_seconds = in_seconds(request.worker_age);
   record.reason = request.reason;
+  record.cpu_percent = request.cpu_percent;
+  record.user_percent = request.user_percent;
+  record.system_percent = request.system_percent;
+  record.memory = request.memory;
   sink.write(format.line(record) + "\n");
 }
 

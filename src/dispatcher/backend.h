@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 
+#include "dispatcher/measure.h"
 #include "dispatcher/request.h"
 #include "dispatcher/worker_output.h"
 #include "fcgi/response.h"
@@ -79,6 +80,7 @@ public:
   TimePoint weighed{};     // when the spawner was last asked for its memory
   bool overweight = false; // it has more than pm.max_memory
   std::string left_work;   // that request in words, once its client has gone
+  WorkerUsage usage;
 
 private:
   void on_events(unsigned events);

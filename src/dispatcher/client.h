@@ -46,6 +46,7 @@ struct ClientSettings {
   std::size_t response_buffer = 1U << 20; // response bytes held for a client
   std::size_t advertised = 1;             // FCGI_MAX_CONNS
   std::uint64_t max_body = 0;             // 0: no limit
+  bool status_only = false;               // pm.status_listen
 };
 
 class Client : private fcgi::SessionHandler {
@@ -72,6 +73,7 @@ public:
   void cut(Request &request);
   void close();
   [[nodiscard]] int fd() const { return fd_.get(); }
+  [[nodiscard]] bool status_only() const { return settings_.status_only; }
   // Answered before the whole body had come: reads on and drops it, so that the answer is not lost in a reset.
   [[nodiscard]] bool lingering() const { return lingering_; }
   // A worker has taken body bytes: the client may send more.

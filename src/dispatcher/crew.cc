@@ -80,8 +80,8 @@ Crew::Crew(sys::EventLoop &loop, CrewOwner &owner, const config::PoolConfig &poo
                  static_cast<std::uint32_t>(::getpid())),
       backends_(table_.slots()), spawner_(std::move(spawner)), fork_mode_(settings.fork_mode),
       log_limit_(static_cast<std::size_t>(settings.global.log_limit)), log_buffering_(settings.global.log_buffering),
-      faults_(static_cast<std::size_t>(settings.global.emergency_restart_threshold),
-              settings.global.emergency_restart_interval),
+      measures_(settings.measures), faults_(static_cast<std::size_t>(settings.global.emergency_restart_threshold),
+                                            settings.global.emergency_restart_interval),
       slow_log_(loop, static_cast<SlowLogOwner &>(*this), pool, scoreboard_),
       decide_timer_(loop, [this] { owner_.crew_changed(); }), deadline_timer_(loop, [this] { check_deadlines(); }) {
   link_ = std::make_unique<SpawnerLink>(
@@ -233,6 +233,7 @@ bool Crew::assign(Request &request, WorkerId id, std::string head) {
   request.worker_pid = backend.pid;
   backend.terminated = false;
   backend.work_since = now;
+  measure_start(backend, measures_);
   backend.assign(request, std::move(head));
   if (pool_.request_terminate_timeout > Duration::zero())
     arm_deadline(now + pool_.request_terminate_timeout);
@@ -269,6 +270,8 @@ void Crew::worker_response(Backend &backend, std::string_view records, const fcg
     now_idle(backend);
     return;
   }
+  if (scan.ended)
+    measure_end(backend, *request, measures_);
   owner_.request_response(*request, records, scan);
   if (!scan.ended)
     return;
@@ -413,10 +416,7 @@ void Crew::now_idle(Backend &backend) {
   backend.work_since = TimePoint{};
   if (outdated(backend))
     stop_worker(backend, Metric::ended_renewed);
-  if (!ready_) {
-    ready_ = true;
-    owner_.crew_ready();
-  }
+  be_ready();
   owner_.crew_changed();
 }
 
@@ -428,23 +428,7 @@ std::vector<status::WorkerView> Crew::view() const {
     const auto id = table_.at(i);
     if (!id)
       continue;
-    const Backend &backend = *backends_[i];
-    status::WorkerView view;
-    view.pid = backend.pid;
-    view.state = state_name(table_.state(*id));
-    view.start_since = static_cast<std::uint64_t>(std::chrono::duration_cast<seconds>(now - backend.spawned()).count());
-    view.start_time = wall - static_cast<std::time_t>(view.start_since);
-    view.requests = backend.served;
-    if (const Request *request = backend.request()) {
-      view.duration_us =
-          static_cast<std::uint64_t>(std::chrono::duration_cast<microseconds>(now - request->started).count());
-      view.method = request->params.get("REQUEST_METHOD");
-      view.uri = request->params.get("REQUEST_URI");
-      view.script = request->params.get("SCRIPT_FILENAME");
-      view.user = request->params.get("REMOTE_USER");
-      view.content_length = request->body_expected;
-    }
-    views.push_back(std::move(view));
+    views.push_back(view_of(*backends_[i], state_name(table_.state(*id)), now, wall));
   }
   return views;
 }

@@ -54,6 +54,7 @@ inline constexpr Duration kStartPatience = seconds(30); // from a worker's start
 
 struct CrewSettings {
   bool fork_mode = true;
+  Measures measures;
   const config::GlobalConfig &global;
   status::Scoreboard &scoreboard;
   status::ProcessBoard &processes;
@@ -107,6 +108,7 @@ private:
 
   [[nodiscard]] bool still_runs(pool::WorkerId worker, pool::RequestKey request) const override;
   bool ask_trace(const ipc::SpawnerRequest &request) override { return link_->send(request); }
+  void be_ready();
 
   // templates
   std::uint32_t order_template(Variant &variant, std::span<const int> fds) override;
@@ -197,6 +199,7 @@ private:
   bool fork_mode_;
   std::size_t log_limit_;
   bool log_buffering_;
+  Measures measures_;
   pool::FaultWindow faults_;
   bool ready_ = false;
   bool draining_ = false;

@@ -127,7 +127,9 @@ void Crew::worker_ended(Backend &backend, int status) {
   kill_orphans();
   if (request != nullptr)
     owner_.request_lost(*request, how);
-  if (!ready_ && !fork_mode_)
+  if (fork_mode_)
+    be_ready();
+  else if (!ready_)
     owner_.crew_failed("php-cgi " + end_text(status) + " before it could serve; run " + pool_.php_binary + " -v");
   owner_.crew_changed();
 }

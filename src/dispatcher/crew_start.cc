@@ -253,6 +253,8 @@ Status Crew::start_execed(Backend &backend, int out, int err) {
 void Crew::start_failed(Backend &backend, const std::string &why) {
   sys::log().error("[pool {}] cannot start a worker: {}", pool_.name, why);
   manager_.start_failed(Clock::now());
+  if (fork_mode_)
+    be_ready();
   if (backend.channel_watch != nullptr)
     backend.channel_watch->set(0);
   retire(backend.id());

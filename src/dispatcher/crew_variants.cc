@@ -31,11 +31,17 @@ std::unique_ptr<WorkerOutput> Crew::template_output(sys::Fd pipe) {
       [said](const std::string &line) { sys::log().warning("{}{}", said, line); });
 }
 
+// When the first worker is idle, so that the first request does not wait for one; or cannot be had, which is said and
+// tried again.
+void Crew::be_ready() {
+  if (std::exchange(ready_, true))
+    return;
+  owner_.crew_ready();
+}
+
 void Crew::template_ready(Variant &variant) {
-  if (!ready_) {
-    ready_ = true;
-    owner_.crew_ready();
-  }
+  if (pool_.pm == config::ProcessManagerKind::kOnDemand)
+    be_ready();
   replace_outdated(variant);
   owner_.crew_changed();
 }

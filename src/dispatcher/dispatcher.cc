@@ -20,8 +20,9 @@ constexpr std::size_t kAcceptsPerTurn = 64;
 constexpr Duration kHousekeeping = seconds(1);
 constexpr Duration kLinger = seconds(5);
 
-ClientSettings client_settings(const config::PoolConfig &pool) {
+ClientSettings client_settings(const config::PoolConfig &pool, bool status_only) {
   ClientSettings settings;
+  settings.status_only = status_only;
   settings.pool = pool.name;
   settings.request_buffer = static_cast<std::size_t>(pool.request_buffer_size.value);
   settings.response_buffer = static_cast<std::size_t>(pool.response_buffer_size.value);
@@ -35,6 +36,16 @@ status::AccessFormat access_format(const config::PoolConfig &pool) {
   return std::move(format.value());
 }
 
+Measures measures(const config::PoolConfig &pool, const status::AccessFormat &format) {
+  const bool logged = !pool.access_log.empty();
+  Measures result;
+  result.last = !pool.pm_status_path.empty();
+  result.cpu = result.last || (logged && format.needs().cpu);
+  result.times = logged && format.needs().times;
+  result.memory = logged && format.needs().memory;
+  return result;
+}
+
 // Something that differs between processes and starts: request ids must be unique in a log.
 std::string fresh_prefix() {
   return fmt::format("{:x}{:x}-", static_cast<unsigned>(::getpid()), static_cast<unsigned long>(std::time(nullptr)));
@@ -45,19 +56,23 @@ std::string fresh_prefix() {
 Dispatcher::Dispatcher(sys::EventLoop &loop, const DispatcherStart &start, SpawnerProcess spawner, bool fork_mode,
                        sys::Mapping scoreboard, sys::Mapping processes)
     : loop_(loop), global_(start.config.global), pool_(start.config.pools.front()), scoreboard_(std::move(scoreboard)),
-      processes_(std::move(processes)), client_settings_(client_settings(pool_)),
-      php_output_(global_, pool_, start.php), doorman_(pool_), access_format_(access_format(pool_)),
+      processes_(std::move(processes)), client_settings_(client_settings(pool_, false)),
+      status_client_settings_(client_settings(pool_, true)), php_output_(global_, pool_, start.php), doorman_(pool_),
+      access_format_(access_format(pool_)),
       queue_(static_cast<std::size_t>(pool_.queue_max_length), pool_.queue_max_wait), tag_prefix_(fresh_prefix()),
       config_(start.config), locked_values_(has_locked_values(pool_)), folders_(start.folders), started_(Clock::now()),
       start_time_(std::time(nullptr)), listen_(ipc::kListenFd), control_(ipc::kControlFd),
       queue_timer_(loop, [this] { expire(); }), drain_timer_(loop, [this] { fast_stop(0); }),
       housekeeping_timer_(loop, [this] { housekeeping(); }),
       crew_(loop, *this, pool_,
-            CrewSettings{fork_mode, global_, board(), *static_cast<status::ProcessBoard *>(processes_.data())},
+            CrewSettings{fork_mode, measures(pool_, access_format_), global_, board(),
+                         *static_cast<status::ProcessBoard *>(processes_.data())},
             std::move(spawner)) {
   open_logs();
   if (pool_.request_slowlog_timeout > Duration::zero())
     crew_.slow_log().use(sys::Fd(ipc::kSlowLogFd));
+  if (!pool_.pm_status_listen.text.empty())
+    status_listen_ = sys::Fd(ipc::kStatusListenFd);
   control_watch_ = std::make_unique<sys::IoWatch>(loop_, control_.get(), [this](unsigned) { control_readable(); });
   control_watch_->set(sys::kReadable);
   const auto on_signal = [this](int number, std::function<void()> action) {
@@ -101,34 +116,41 @@ int Dispatcher::run() {
 
 // --- accepting ------------------------------------------------------------------------------------------------------
 
-void Dispatcher::accept_clients() {
-  for (std::size_t i = 0; i < kAcceptsPerTurn && listen_.valid(); ++i) {
+void Dispatcher::listen_to(const sys::Fd &listener, std::unique_ptr<sys::IoWatch> &watch,
+                           const ClientSettings &settings) {
+  watch = std::make_unique<sys::IoWatch>(loop_, listener.get(), [this, &listener, &watch, &settings](unsigned) {
+    accept_clients(listener, *watch, settings);
+  });
+  watch->set(sys::kReadable);
+}
+
+void Dispatcher::accept_clients(const sys::Fd &listener, sys::IoWatch &watch, const ClientSettings &settings) {
+  for (std::size_t i = 0; i < kAcceptsPerTurn && listener.valid(); ++i) {
     sockaddr_storage address{};
     socklen_t length = sizeof address;
-    sys::Fd fd(::accept4(listen_.get(), reinterpret_cast<sockaddr *>(&address), &length, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    sys::Fd fd(
+        ::accept4(listener.get(), reinterpret_cast<sockaddr *>(&address), &length, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (!fd.valid()) {
       if (errno == EINTR || errno == ECONNABORTED)
         continue;
       if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
         sys::log().warning("[pool {}] cannot accept connections: {}; trying again in a second", pool_.name,
                            strerror(errno));
-        listen_watch_->set(0);
+        watch.set(0);
         housekeeping_timer_.at(Clock::now() + kHousekeeping);
       }
       return;
     }
     const std::string peer = address.ss_family == AF_UNIX ? "" : sys::peer_address(&address);
-    if (!doorman_.admits(peer))
-      continue;
-    accepted(std::move(fd), peer);
+    if (doorman_.admits(peer))
+      accepted(std::move(fd), peer, settings);
   }
 }
 
-void Dispatcher::accepted(sys::Fd fd, const std::string &peer) {
+void Dispatcher::accepted(sys::Fd fd, const std::string &peer, const ClientSettings &settings) {
   board().add(Metric::accepted_connections);
   const std::uint64_t key = next_client_++;
-  auto client =
-      std::make_unique<Client>(loop_, static_cast<ClientOwner &>(*this), client_settings_, key, std::move(fd), peer);
+  auto client = std::make_unique<Client>(loop_, static_cast<ClientOwner &>(*this), settings, key, std::move(fd), peer);
   Client &reference = *client;
   clients_.emplace(key, std::move(client));
   board().set(Metric::connections, clients_.size());
@@ -174,8 +196,9 @@ void Dispatcher::crew_ready() {
   report(ipc::DispatcherMessage::kReady, "");
   if (draining_)
     return;
-  listen_watch_ = std::make_unique<sys::IoWatch>(loop_, listen_.get(), [this](unsigned) { accept_clients(); });
-  listen_watch_->set(sys::kReadable);
+  listen_to(listen_, listen_watch_, client_settings_);
+  if (status_listen_.valid())
+    listen_to(status_listen_, status_listen_watch_, status_client_settings_);
   schedule();
 }
 
@@ -253,6 +276,8 @@ void Dispatcher::drain(sys::Fd handover, TimePoint deadline) {
   draining_ = true;
   listen_watch_.reset();
   listen_.reset();
+  status_listen_watch_.reset();
+  status_listen_.reset();
   handover_out_ = std::move(handover);
   drain_timer_.at(deadline);
   std::vector<Client *> all;
@@ -269,7 +294,7 @@ void Dispatcher::drain(sys::Fd handover, TimePoint deadline) {
 // An idle connection goes to the next generation with whatever the web server may just have written; without one it is
 // closed.
 void Dispatcher::hand_over(Client &client) {
-  if (!handover_out_.valid()) {
+  if (!handover_out_.valid() || client.status_only()) {
     client.close();
     return;
   }
@@ -303,7 +328,7 @@ void Dispatcher::adopt_clients() {
       return;
     }
     if (packet.fds.size() == 1)
-      accepted(std::move(packet.fds.front()), std::string(peer, strnlen(peer, sizeof peer)));
+      accepted(std::move(packet.fds.front()), std::string(peer, strnlen(peer, sizeof peer)), client_settings_);
   }
 }
 
@@ -332,8 +357,10 @@ void Dispatcher::fast_stop(int code) {
 }
 
 void Dispatcher::housekeeping() {
-  if (listen_watch_ != nullptr)
-    listen_watch_->set(sys::kReadable);
+  for (const auto *watch : {&listen_watch_, &status_listen_watch_}) {
+    if (*watch != nullptr)
+      (*watch)->set(sys::kReadable);
+  }
   const TimePoint now = Clock::now();
   std::erase_if(lingering_, [this, now](const auto &entry) {
     const auto found = clients_.find(entry.second);

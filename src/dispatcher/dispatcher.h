@@ -61,8 +61,9 @@ private:
   void request_lost(Request &request, const std::string &how) override;
 
   // accepting
-  void accept_clients();
-  void accepted(sys::Fd fd, const std::string &peer);
+  void listen_to(const sys::Fd &listener, std::unique_ptr<sys::IoWatch> &watch, const ClientSettings &settings);
+  void accept_clients(const sys::Fd &listener, sys::IoWatch &watch, const ClientSettings &settings);
+  void accepted(sys::Fd fd, const std::string &peer, const ClientSettings &settings);
   // requests
   void schedule();
   void expire();
@@ -98,7 +99,8 @@ private:
   void before_wait();
   void housekeeping();
   status::Scoreboard &board() { return *static_cast<status::Scoreboard *>(scoreboard_.data()); }
-  status::PoolState state(bool with_workers);
+  status::PoolState state(bool with_workers, bool counts_itself);
+  bool answer_by_itself(Request &request);
 
   sys::EventLoop &loop_;
   const config::GlobalConfig &global_;
@@ -106,6 +108,7 @@ private:
   sys::Mapping scoreboard_;
   sys::Mapping processes_;
   ClientSettings client_settings_;
+  ClientSettings status_client_settings_;
   PhpOutput php_output_;
   Doorman doorman_;
   status::AccessFormat access_format_;
@@ -129,10 +132,12 @@ private:
   bool scheduling_ = false;
   int exit_code_ = 0;
   sys::Fd listen_;
+  sys::Fd status_listen_;
   sys::Fd control_;
   sys::Fd handover_out_; // draining: idle connections go to the next generation
   sys::Fd handover_in_;
   std::unique_ptr<sys::IoWatch> listen_watch_;
+  std::unique_ptr<sys::IoWatch> status_listen_watch_;
   std::unique_ptr<sys::IoWatch> control_watch_;
   std::unique_ptr<sys::IoWatch> handover_watch_;
   std::vector<std::unique_ptr<sys::SignalWatch>> signals_;

@@ -6,6 +6,7 @@
 #include "fcgi/script_path.h"
 #include "fcgi/writer.h"
 #include "sys/log.h"
+#include "sys/paths.h"
 
 namespace tqfpm::dispatcher {
 
@@ -14,14 +15,26 @@ using status::Metric;
 bool Dispatcher::request_received(Request &request) {
   const std::string_view given = request.params.get("REQUEST_ID");
   request.tag = given.empty() || given.size() > 128 ? tag_prefix_ + std::to_string(request.key) : std::string(given);
+  if (!request.client->status_only())
+    board().add(Metric::received);
+  return answer_by_itself(request);
+}
+
+// Ping and status; on pm.status_listen nothing else.
+bool Dispatcher::answer_by_itself(Request &request) {
   const std::string_view path = request_path(request);
+  const bool apart = request.client->status_only();
   if (!pool_.ping_path.empty() && path == pool_.ping_path) {
     answer(request, ping_page(pool_));
     return true;
   }
   if (!pool_.pm_status_path.empty() && path == pool_.pm_status_path) {
     const std::string_view query = request.params.get("QUERY_STRING");
-    answer(request, status_page(state(status::wants_workers(query)), query));
+    answer(request, status_page(state(status::wants_workers(query), !apart), query));
+    return true;
+  }
+  if (apart) {
+    answer(request, error_page(404, "only status and ping are here", request.tag));
     return true;
   }
   return choose_variant(request);
@@ -152,9 +165,14 @@ bool Dispatcher::start(Request &request, pool::WorkerId id) {
 void Dispatcher::request_response(Request &request, std::string_view records, const fcgi::ResponseScan &scan) {
   std::string adapted;
   records = php_output_.adapt(request, records, scan, adapted);
-  if (request.status == 0 && !scan.first_stdout.empty())
+  if (request.status == 0 && !scan.first_stdout.empty()) {
     request.status = fcgi::response_status(scan.first_stdout);
+    if (access_format_.needs().head) // it comes in one piece, as a rule
+      request.head = scan.first_stdout.substr(0, scan.first_stdout.find("\r\n\r\n"));
+  }
   request.sent += scan.body_bytes;
+  if (!request.answering)
+    request.first_byte = Clock::now();
   request.answering = true;
   request.client->send(records);
   if (!scan.ended)
@@ -210,6 +228,7 @@ void Dispatcher::request_lost(Request &request, const std::string &how) {
 void Dispatcher::answer(Request &request, const LocalAnswer &page) {
   request.status = page.status;
   request.reason = page.reason;
+  request.head = page.head;
   std::string content = page.head + "\r\n";
   if (request.params.get("REQUEST_METHOD") != "HEAD")
     content += page.body;
@@ -226,29 +245,42 @@ void Dispatcher::answer(Request &request, const LocalAnswer &page) {
 // The request is over, whatever it was: count it, write its access log line.
 void Dispatcher::done(Request &request) {
   request.state = RequestState::kAnswered;
+  if (request.client->status_only())
+    return;
   board().add(Metric::requests);
   crew_.release(request.variant);
   if (access_log_.valid())
     log_access(access_log_, access_format_, pool_, request);
 }
 
-status::PoolState Dispatcher::state(bool with_workers) {
+// In php-fpm a worker answers, which then is an active process and was an idle one, or was started for it.
+status::PoolState Dispatcher::state(bool with_workers, bool counts_itself) {
   status::PoolState state;
   const pool::WorkerTable &table = crew_.table();
   state.pool = pool_.name;
   state.manager = config::name_of(pool_.pm);
   state.start_time = start_time_;
   state.start_since = static_cast<std::uint64_t>(std::chrono::duration_cast<seconds>(Clock::now() - started_).count());
-  state.accepted = board().get(Metric::accepted_connections);
+  state.accepted = board().get(Metric::received);
   state.queue = queue_.length();
   state.max_queue = queue_.longest();
   state.queue_size = queue_.max_length();
   state.idle = table.count(pool::WorkerState::kIdle);
   state.active = table.count(pool::WorkerState::kBusy) + table.count(pool::WorkerState::kAborting);
+  const bool room = state.idle + state.active < static_cast<std::uint64_t>(pool_.pm_max_children);
+  if (counts_itself && state.idle > 0) {
+    --state.idle;
+    ++state.active;
+  } else if (counts_itself && room) {
+    ++state.active;
+  }
   state.total = state.idle + state.active; // ones that start or end are neither
-  state.max_active = board().get(Metric::max_busy_workers);
+  state.max_active = std::max(board().get(Metric::max_busy_workers), state.active);
   state.max_children_reached = board().get(Metric::max_children_reached);
   state.slow_requests = board().get(Metric::slow_requests);
+  state.version = sys::kVersion;
+  for (std::size_t i = 0; i < state.metrics.size(); ++i)
+    state.metrics[i] = board().get(static_cast<Metric>(i));
   if (with_workers)
     state.workers = crew_.view();
   return state;

@@ -1,5 +1,6 @@
 #include "dispatcher/local_pages.h"
 
+#include "fcgi/basic_user.h"
 #include "status/render.h"
 
 namespace tqfpm::dispatcher {
@@ -52,9 +53,13 @@ std::string_view request_path(const Request &request) {
   return path;
 }
 
+std::string request_user(const Request &request) {
+  return fcgi::basic_user(request.params.get("HTTP_AUTHORIZATION"));
+}
+
 LocalAnswer ping_page(const config::PoolConfig &pool) {
   LocalAnswer answer;
-  answer.head = std::string(kNoCache) + "Content-Type: text/plain\r\n";
+  answer.head = std::string("Content-type: text/plain;charset=UTF-8\r\n") + kNoCache;
   answer.body = pool.ping_response;
   return answer;
 }
@@ -62,7 +67,7 @@ LocalAnswer ping_page(const config::PoolConfig &pool) {
 LocalAnswer status_page(const status::PoolState &state, std::string_view query) {
   const status::Page page = status::render_status(state, query);
   LocalAnswer answer;
-  answer.head = std::string(kNoCache) + "Content-Type: " + page.content_type + "\r\n";
+  answer.head = kNoCache + page.content_type + "\r\n";
   answer.body = page.body;
   return answer;
 }

@@ -21,6 +21,8 @@ struct LocalAnswer {
 LocalAnswer error_page(int status, const char *reason, const std::string &tag);
 // The path that a request names, as the ping and status paths are compared with it.
 std::string_view request_path(const Request &request);
+// The user of HTTP's basic authentication, as PHP sees it; "" if there is none.
+std::string request_user(const Request &request);
 LocalAnswer ping_page(const config::PoolConfig &pool);
 LocalAnswer status_page(const status::PoolState &state, std::string_view query);
 

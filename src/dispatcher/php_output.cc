@@ -77,6 +77,7 @@ std::string_view PhpOutput::adapt(Request &request, std::string_view records, co
     bool unknown_script = false;
     const std::string other = replacement(scan.first_stdout, unknown_script);
     if (!other.empty()) {
+      request.status = fcgi::response_status(other);
       const auto at = static_cast<std::size_t>(scan.first_stdout.data() - records.data());
       const fcgi::Header header = fcgi::decode_header(records.substr(at - fcgi::kHeaderLength));
       if (unknown_script)

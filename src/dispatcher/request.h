@@ -50,11 +50,19 @@ struct Request {
   std::unique_ptr<fcgi::PhpMessages> messages; // none: PHP has logged nothing
 
   int status = 0;           // of the response, once known
+  std::string head;         // of the response, if the access log asks for it
   std::uint64_t sent = 0;   // STDOUT content bytes
   bool retried = false;     // request_retry has been used
   bool slow_logged = false; // it is in the slow log
   bool answering = false;   // response bytes have gone to the client
   const char *reason = "";  // why tqfpm answered by itself
+  // Used by its worker, as far as it was measured:
+  double cpu_percent = 0;
+  double user_percent = 0;
+  double system_percent = 0;
+  std::uint64_t memory = 0;
+  Duration worker_age{};
+  TimePoint first_byte{}; // of the response, from the worker
 };
 
 } // namespace tqfpm::dispatcher

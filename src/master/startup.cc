@@ -177,7 +177,8 @@ config::LoadResult load_configuration(const Options &options) {
     check_php(pool, request.path, result);
     auto format = status::AccessFormat::compile(pool.access_format);
     if (!format.ok())
-      result.say(config::Severity::kError, pool, "access.format", format.error().message);
+      result.say(config::Severity::kError, pool, "access.format",
+                 fmt::format("wrong format for access.format '{}': {}", pool.access_format, format.error().message));
   }
   if (!options.pid_file.empty())
     result.config.global.pid = options.pid_file;

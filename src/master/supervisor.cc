@@ -153,7 +153,9 @@ void Master::serving(Pool &pool, Generation &generation) {
   generation.phase = Phase::kServing;
   for (const auto &old : pool.generations) {
     if (old.get() != &generation && old->number < generation.number && old->phase != Phase::kDraining)
-      drain(pool, *old, &generation);
+      if (pool.scoreboard != nullptr)
+        static_cast<status::Scoreboard *>(pool.scoreboard->data())->set(status::Metric::generation, generation.number);
+    drain(pool, *old, &generation);
   }
   if (stop_ == Stop::kGraceful)
     drain(pool, generation, nullptr);

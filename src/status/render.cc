@@ -9,9 +9,17 @@ namespace tqfpm::status {
 
 namespace {
 
-using Value = std::variant<std::string, std::uint64_t>;
+constexpr char kTextType[] = "Content-type: text/plain;charset=UTF-8";
+constexpr char kHtmlType[] = "Content-type: text/html;charset=UTF-8";
+constexpr char kXmlType[] = "Content-type: text/xml;charset=UTF-8";
+constexpr char kJsonType[] = "Content-Type: application/json";
+
+struct Uri { // PHP's own way of escaping is seen in it
+  std::string text;
+};
+using Value = std::variant<std::string, std::uint64_t, double, Uri>;
 struct Field {
-  const char *name; // php-fpm's, as in text; json and xml write it so, or with '-'
+  std::string name; // php-fpm's, as in text; xml writes it with '-'
   Value value;
 };
 
@@ -22,12 +30,15 @@ std::string local_time(std::time_t when) {
   return {text, std::strftime(text, sizeof text, "%d/%b/%Y:%H:%M:%S %z", &parts)};
 }
 
+Value start_value(std::time_t when, bool numbers) {
+  return numbers ? Value(static_cast<std::uint64_t>(when)) : Value(local_time(when));
+}
+
 // The pool's fields in php-fpm's order. Times are text for people and numbers for programs.
 std::vector<Field> pool_fields(const PoolState &s, bool numbers) {
-  const Value start = numbers ? Value(static_cast<std::uint64_t>(s.start_time)) : Value(local_time(s.start_time));
   return {{"pool", s.pool},
           {"process manager", s.manager},
-          {"start time", start},
+          {"start time", start_value(s.start_time, numbers)},
           {"start since", s.start_since},
           {"accepted conn", s.accepted},
           {"listen queue", s.queue},
@@ -41,159 +52,235 @@ std::vector<Field> pool_fields(const PoolState &s, bool numbers) {
           {"slow requests", s.slow_requests}};
 }
 
-std::vector<Field> worker_fields(const WorkerView &w, bool numbers) {
-  const Value start = numbers ? Value(static_cast<std::uint64_t>(w.start_time)) : Value(local_time(w.start_time));
+std::vector<Field> worker_fields(const WorkerView &w, bool numbers, const char *uri_name) {
   const auto dash = [](const std::string &text) { return text.empty() ? std::string("-") : text; };
+  const bool idle = std::string_view(w.state) == "Idle";
   return {{"pid", static_cast<std::uint64_t>(w.pid)},
           {"state", std::string(w.state)},
-          {"start time", start},
+          {"start time", start_value(w.start_time, numbers)},
           {"start since", w.start_since},
           {"requests", w.requests},
           {"request duration", w.duration_us},
           {"request method", dash(w.method)},
-          {"request uri", dash(w.uri)},
+          {uri_name, Uri{dash(w.uri + (w.query.empty() ? "" : "?") + w.query)}},
           {"content length", w.content_length},
           {"user", dash(w.user)},
-          {"script", dash(w.script)}};
+          {"script", dash(w.script)},
+          {"last request cpu", idle ? w.cpu_percent : 0.},
+          {"last request memory", idle ? w.memory : 0}};
+}
+
+std::string with(std::string_view name, char separator) {
+  std::string out(name);
+  for (char &c : out)
+    c = c == '_' || c == ' ' ? separator : c;
+  return out;
+}
+
+std::vector<Field> own_fields(const PoolState &s) {
+  std::vector<Field> fields = {{"tqfpm version", s.version}};
+  for (std::size_t i = 0; i < s.metrics.size(); ++i) {
+    const auto metric = static_cast<Metric>(i);
+    if (metric != Metric::max_children_reached && metric != Metric::slow_requests) // these are php-fpm's, too
+      fields.push_back({with(kMetrics[i].name, ' '), s.metrics[i]});
+  }
+  return fields;
 }
 
 std::string text_of(const Value &value) {
   if (const auto *text = std::get_if<std::string>(&value))
     return *text;
+  if (const auto *uri = std::get_if<Uri>(&value))
+    return uri->text;
+  if (const auto *real = std::get_if<double>(&value))
+    return fmt::format("{:.2f}", *real);
   return std::to_string(std::get<std::uint64_t>(value));
 }
 
-std::string escaped(std::string_view text) {
-  std::string out;
-  for (const char c : text) {
-    switch (c) {
-    case '<':
-      out += "&lt;";
-      break;
-    case '>':
-      out += "&gt;";
-      break;
-    case '&':
-      out += "&amp;";
-      break;
-    case '"':
-      out += "&quot;";
-      break;
-    case '\'':
-      out += "&#039;";
-      break;
-    default:
-      out += static_cast<unsigned char>(c) < 0x20 ? '?' : c;
-    }
-  }
-  return out;
-}
+// --- text -----------------------------------------------------------------------------------------------------------
 
-std::string dashed(std::string_view name) {
-  std::string out(name);
-  for (char &c : out)
-    c = c == ' ' ? '-' : c;
-  return out;
+// A URI comes from a client: it is kept from beginning a line of its own.
+std::string printable(std::string text) {
+  for (char &c : text)
+    c = static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? '?' : c;
+  return text;
 }
 
 void text_fields(std::string &out, const std::vector<Field> &fields) {
   for (const Field &field : fields)
-    out += fmt::format("{:<22}{}\n", std::string(field.name) + ":", text_of(field.value));
+    out += fmt::format("{:<21} {}\n", field.name + ":", printable(text_of(field.value)));
 }
 
 Page as_text(const PoolState &state, bool full) {
-  Page page{"text/plain", ""};
+  Page page{kTextType, ""};
   text_fields(page.body, pool_fields(state, false));
+  text_fields(page.body, own_fields(state));
   if (!full)
     return page;
   for (const WorkerView &worker : state.workers) {
     page.body += "\n************************\n";
-    text_fields(page.body, worker_fields(worker, false));
+    text_fields(page.body, worker_fields(worker, false, "request URI"));
   }
   return page;
 }
 
-nlohmann::ordered_json json_fields(const std::vector<Field> &fields) {
-  nlohmann::ordered_json object;
-  for (const Field &field : fields) {
-    if (const auto *text = std::get_if<std::string>(&field.value))
-      object[field.name] = *text;
-    else
-      object[field.name] = std::get<std::uint64_t>(field.value);
-  }
-  return object;
+// --- json -----------------------------------------------------------------------------------------------------------
+
+std::string json_value(const Value &value) {
+  if (const auto *uri = std::get_if<Uri>(&value))
+    return php_json_string(uri->text);
+  if (const auto *text = std::get_if<std::string>(&value))
+    return nlohmann::json(*text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  return text_of(value);
+}
+
+std::string json_fields(const std::vector<Field> &fields) {
+  std::string out;
+  for (const Field &field : fields)
+    out += fmt::format("{}\"{}\":{}", out.empty() ? "" : ",", field.name, json_value(field.value));
+  return out;
 }
 
 Page as_json(const PoolState &state, bool full) {
-  nlohmann::ordered_json object = json_fields(pool_fields(state, true));
+  Page page{kJsonType, "{" + json_fields(pool_fields(state, true))};
   if (full) {
-    object["processes"] = nlohmann::ordered_json::array();
+    page.body += ", \"processes\":[";
     for (const WorkerView &worker : state.workers)
-      object["processes"].push_back(json_fields(worker_fields(worker, true)));
+      page.body += fmt::format("{}{{{}}}", page.body.ends_with('[') ? "" : ",",
+                               json_fields(worker_fields(worker, true, "request uri")));
+    page.body += "],\"tqfpm\":{" + json_fields(own_fields(state)) + "}";
   }
-  // URIs are bytes, not always UTF-8: what is not becomes a replacement character.
-  return {"application/json", object.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace)};
+  page.body += "}";
+  return page;
+}
+
+// --- xml ------------------------------------------------------------------------------------------------------------
+
+std::string xml_fields(const std::vector<Field> &fields, const char *separator) {
+  std::string out;
+  for (const Field &field : fields)
+    out += fmt::format("<{0}>{1}</{0}>{2}", with(field.name, '-'), escape_markup(text_of(field.value)), separator);
+  return out;
 }
 
 Page as_xml(const PoolState &state, bool full) {
-  Page page{"text/xml", "<?xml version=\"1.0\" ?>\n<status>\n"};
-  for (const Field &field : pool_fields(state, true))
-    page.body += fmt::format("<{0}>{1}</{0}>\n", dashed(field.name), escaped(text_of(field.value)));
+  Page page{kXmlType, "<?xml version=\"1.0\" ?>\n<status>\n" + xml_fields(pool_fields(state, true), "\n")};
   if (full) {
     page.body += "<processes>\n";
-    for (const WorkerView &worker : state.workers) {
-      page.body += "<process>";
-      for (const Field &field : worker_fields(worker, true))
-        page.body += fmt::format("<{0}>{1}</{0}>", dashed(field.name), escaped(text_of(field.value)));
-      page.body += "</process>\n";
-    }
-    page.body += "</processes>\n";
+    for (const WorkerView &worker : state.workers)
+      page.body += "<process>" + xml_fields(worker_fields(worker, true, "request uri"), "") + "</process>\n";
+    page.body += "</processes>\n<tqfpm>\n" + xml_fields(own_fields(state), "\n") + "</tqfpm>\n";
   }
-  page.body += "</status>\n";
+  page.body += "</status>";
   return page;
+}
+
+// --- html -----------------------------------------------------------------------------------------------------------
+
+constexpr char kPlainHead[] = "<!DOCTYPE html PUBLIC \"-//W3C//DTD XHTML 1.0 Strict//EN\" "
+                              "\"http://www.w3.org/TR/xhtml1/DTD/xhtml1-strict.dtd\">\n"
+                              "<html xmlns=\"http://www.w3.org/1999/xhtml\" xml:lang=\"en\" lang=\"en\">\n"
+                              "<head><title>PHP-FPM Status Page</title></head>\n<body>\n";
+// With `full` a page to look at.
+constexpr char kFullHead[] =
+    "<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><meta name=\"viewport\" "
+    "content=\"width=device-width\"><title>PHP-FPM Status Page</title>\n"
+    "<style>\n"
+    ":root{color-scheme:light dark}\n"
+    "body{font:15px/1.4 system-ui,sans-serif;margin:2em auto;max-width:90em;padding:0 1em}\n"
+    "h1{font-size:1.5em}h2{font-size:1.15em;margin-top:1.6em}\n"
+    "table{border-collapse:collapse;border:0}th,td{padding:.25em .8em;text-align:left;border:0;"
+    "border-bottom:1px solid #8884;font-variant-numeric:tabular-nums}\n"
+    "th{font-weight:600;white-space:nowrap}.list{display:block;overflow-x:auto}"
+    ".list tr:first-child th{border-bottom:2px solid #8888}\n"
+    ".list td{white-space:nowrap;max-width:40em;overflow:hidden;text-overflow:ellipsis}\n"
+    "td.Running{color:#b45309;font-weight:600}td.Idle{color:#15803d}td.Ending,td.Finishing,td.Starting{color:#6b7280}\n"
+    "</style></head>\n<body>\n";
+
+std::string html_rows(const std::vector<Field> &fields) {
+  std::string out = "<table>\n";
+  for (const Field &field : fields)
+    out += fmt::format("<tr><th>{}</th><td>{}</td></tr>\n", field.name, escape_markup(text_of(field.value)));
+  return out + "</table>\n";
+}
+
+std::string html_workers(const std::vector<WorkerView> &workers) {
+  std::string out = "<table border=\"1\" class=\"list\">\n<tr>";
+  for (const Field &field : worker_fields(WorkerView{}, false, "request uri"))
+    out += "<th>" + field.name + "</th>";
+  out += "</tr>\n";
+  for (const WorkerView &worker : workers) {
+    out += "<tr>";
+    for (const Field &field : worker_fields(worker, false, "request uri")) {
+      const std::string text = escape_markup(text_of(field.value));
+      out += field.name == "state" ? fmt::format("<td class=\"{0}\">{0}</td>", text) : "<td>" + text + "</td>";
+    }
+    out += "</tr>\n";
+  }
+  return out + "</table>";
 }
 
 Page as_html(const PoolState &state, bool full) {
-  Page page{"text/html", "<!DOCTYPE html>\n<html lang=\"en\">\n<head><title>tqfpm status page</title></head>\n<body>\n"
-                         "<table>\n"};
-  for (const Field &field : pool_fields(state, false))
-    page.body += fmt::format("<tr><th>{}</th><td>{}</td></tr>\n", field.name, escaped(text_of(field.value)));
-  page.body += "</table>\n";
-  if (full) {
-    page.body += "<table border=\"1\">\n<tr>";
-    for (const Field &field : worker_fields(WorkerView{}, false))
-      page.body += fmt::format("<th>{}</th>", field.name);
-    page.body += "</tr>\n";
-    for (const WorkerView &worker : state.workers) {
-      page.body += "<tr>";
-      for (const Field &field : worker_fields(worker, false))
-        page.body += fmt::format("<td>{}</td>", escaped(text_of(field.value)));
-      page.body += "</tr>\n";
-    }
-    page.body += "</table>\n";
+  if (!full)
+    return {kHtmlType, kPlainHead + html_rows(pool_fields(state, false)) + "</body></html>"};
+  return {kHtmlType, kFullHead + fmt::format("<h1>Pool {}</h1>\n", escape_markup(state.pool)) +
+                         html_rows(pool_fields(state, false)) + "<h2>Workers</h2>\n" + html_workers(state.workers) +
+                         "\n<h2>tqfpm</h2>\n" + html_rows(own_fields(state)) + "</body></html>"};
+}
+
+// --- openmetrics ----------------------------------------------------------------------------------------------------
+
+std::string label(std::string_view text) {
+  std::string out;
+  for (const char c : text) {
+    if (c == '\\' || c == '"')
+      out += '\\';
+    out += c;
   }
-  page.body += "</body></html>\n";
-  return page;
+  return out;
+}
+
+// The rows of counters.def, each with the pool as a label: pools can be scraped into one place.
+std::string own_metrics(const PoolState &s) {
+  const std::string pool = label(s.pool);
+  std::string out = fmt::format("# HELP tqfpm_build Version of tqfpm.\n# TYPE tqfpm_build info\n"
+                                "tqfpm_build_info{{version=\"{}\"}} 1\n",
+                                label(s.version));
+  for (std::size_t i = 0; i < s.metrics.size(); ++i) {
+    const MetricInfo &info = kMetrics[i];
+    const bool counter = info.kind == MetricKind::kCounter;
+    out += fmt::format("# HELP tqfpm_{0} {1}.\n# TYPE tqfpm_{0} {2}\ntqfpm_{0}{3}{{pool=\"{4}\"}} {5}\n", info.name,
+                       info.help, counter ? "counter" : "gauge", counter ? "_total" : "", pool, s.metrics[i]);
+  }
+  return out;
 }
 
 Page as_openmetrics(const PoolState &s) {
-  Page page{"application/openmetrics-text; version=1.0.0; charset=utf-8", ""};
-  const auto metric = [&page](const char *name, const char *type, const char *help, std::uint64_t value) {
-    const char *suffix = std::string_view(type) == "counter" ? "_total" : "";
-    page.body += fmt::format("# HELP {0} {2}\n# TYPE {0} {1}\n{0}{3} {4}\n", name, type, help, suffix, value);
+  Page page{"Content-Type: application/openmetrics-text; version=1.0.0; charset=utf-8", own_metrics(s)};
+  const auto metric = [&page](const char *name, const char *type, const std::string &help, std::uint64_t value) {
+    page.body += fmt::format("# HELP phpfpm_{0} {2}\n# TYPE phpfpm_{0} {1}\nphpfpm_{0} {3}\n", name, type, help, value);
   };
-  metric("phpfpm_up", "gauge", "Could pool be reached?", 1);
-  metric("phpfpm_start_since", "counter", "Number of seconds since the pool has started.", s.start_since);
-  metric("phpfpm_accepted_connections", "counter", "Connections accepted from web servers.", s.accepted);
-  metric("phpfpm_listen_queue", "gauge", "Requests waiting for a worker.", s.queue);
-  metric("phpfpm_max_listen_queue", "counter", "Most requests that ever waited.", s.max_queue);
-  metric("phpfpm_listen_queue_length", "gauge", "Requests that may wait.", s.queue_size);
-  metric("phpfpm_idle_processes", "gauge", "Idle workers.", s.idle);
-  metric("phpfpm_active_processes", "gauge", "Busy workers.", s.active);
-  metric("phpfpm_total_processes", "gauge", "All workers.", s.total);
-  metric("phpfpm_max_active_processes", "counter", "Most workers busy at the same time.", s.max_active);
-  metric("phpfpm_max_children_reached", "counter", "Times that pm.max_children was reached.", s.max_children_reached);
-  metric("phpfpm_slow_requests", "counter", "Requests over request_slowlog_timeout.", s.slow_requests);
+  metric("up", "gauge", "Could pool " + s.pool + " using a " + s.manager + " PM on PHP-FPM be reached?", 1);
+  metric("start_since", "counter", "The number of seconds since FPM has started.", s.start_since);
+  metric("accepted_connections", "counter", "The number of requests accepted by the pool.", s.accepted);
+  metric("listen_queue", "gauge", "The number of requests in the queue of pending connections.", s.queue);
+  metric("max_listen_queue", "counter",
+         "The maximum number of requests in the queue of pending connections since FPM has started.", s.max_queue);
+  page.body += fmt::format("# TYPE phpfpm_listen_queue_length gauge\n# HELP phpfpm_listen_queue_length The size of the "
+                           "socket queue of pending connections.\nphpfpm_listen_queue_length {}\n",
+                           s.queue_size);
+  metric("idle_processes", "gauge", "The number of idle processes.", s.idle);
+  metric("active_processes", "gauge", "The number of active processes.", s.active);
+  metric("total_processes", "gauge", "The number of idle + active processes.", s.total);
+  metric("max_active_processes", "counter", "The maximum number of active processes since FPM has started.",
+         s.max_active);
+  metric(
+      "max_children_reached", "counter",
+      "The number of times, the process limit has been reached, when pm tries to start more children (works only for "
+      "pm 'dynamic' and 'ondemand').",
+      s.max_children_reached);
+  metric("slow_requests", "counter", "The number of requests that exceeded your 'request_slowlog_timeout' value.",
+         s.slow_requests);
   page.body += "# EOF\n";
   return page;
 }
@@ -201,7 +288,8 @@ Page as_openmetrics(const PoolState &s) {
 bool asks(std::string_view query, std::string_view word) {
   while (!query.empty()) {
     const std::size_t end = query.find('&');
-    if (query.substr(0, end) == word)
+    const std::string_view part = query.substr(0, end);
+    if (part.substr(0, part.find('=')) == word)
       return true;
     query = end == std::string_view::npos ? std::string_view() : query.substr(end + 1);
   }
@@ -216,12 +304,12 @@ bool wants_workers(std::string_view query) {
 
 Page render_status(const PoolState &state, std::string_view query) {
   const bool full = wants_workers(query);
-  if (asks(query, "json"))
-    return as_json(state, full);
-  if (asks(query, "xml"))
-    return as_xml(state, full);
   if (asks(query, "html"))
     return as_html(state, full);
+  if (asks(query, "xml"))
+    return as_xml(state, full);
+  if (asks(query, "json"))
+    return as_json(state, full);
   if (asks(query, "openmetrics"))
     return as_openmetrics(state);
   return as_text(state, full);

@@ -132,7 +132,8 @@ class Server:
         for name, given in (pools or {"www": {}}).items():
             self.pools[name] = {
                 "user": "www-data", "group": "www-data", "listen": f"127.0.0.1:{free_port()}", "pm": "static",
-                "pm.max_children": 2, "ping.path": "/ping", "pm.status_path": "/status", **given}
+                "pm.max_children": 2, "ping.path": "/ping", "pm.status_path": "/status",
+                "pm.status_listen": f"127.0.0.1:{free_port()}", **given}
         self.process = None
         self.seen = set()
         self.extra = ""
@@ -252,11 +253,14 @@ class Server:
     def request(self, script, pool="www", timeout=PATIENCE, **how):
         return fcgi.request(self.address(pool), script, timeout, **how)
 
-    def page(self, uri, query="", pool="www"):
-        return self.request(uri, pool, query=query, extra={"SCRIPT_NAME": uri, "REQUEST_URI": uri})
+    def page(self, uri, query="", pool="www", address=None, **how):
+        return fcgi.request(address or self.address(pool), uri, PATIENCE, query=query,
+                            extra={"SCRIPT_NAME": uri, "REQUEST_URI": uri + ("?" + query if query else "")}, **how)
 
     def status(self, pool="www", full=False):
-        return json.loads(self.page("/status", "json" + ("&full" if full else ""), pool).body)
+        """From pm.status_listen, where the page does not count itself."""
+        page = self.page("/status", "json" + ("&full" if full else ""), address=self.pools[pool]["pm.status_listen"])
+        return json.loads(page.body)
 
 
 class Nginx:

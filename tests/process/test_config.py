@@ -40,7 +40,7 @@ BAD = {
     "pool as root": ("user = root\n",
                      "ERROR: {f}:6: [pool www] please specify user and group other than root, or start with --allow-to-run-as-root"),
     "open quote": ("env[A] = \"x\n", "ERROR: {f}:6: [pool www] the value \"x has no closing quote"),
-    "bad access.format": ("access.format = %y\n", "ERROR: {f}:6: [pool www] unknown placeholder '%y' in access.format"),
+    "bad access.format": ("access.format = %y\n", "ERROR: {f}:6: [pool www] wrong format for access.format '%y': Invalid token in the access.format (%y)"),
     "missing include": ("include = /nowhere/x.conf\n", "ERROR: {f}:6: cannot read the configuration file /nowhere/x.conf: No such file or directory"),
 }
 

@@ -1,3 +1,4 @@
+#include "fcgi/basic_user.h"
 #include "fcgi/params.h"
 #include "fcgi/script_path.h"
 
@@ -89,6 +90,15 @@ TEST(Params, LengthsThatOverflowAreMalformed) {
   Params params;
   EXPECT_FALSE(params.assign(std::string("\xff\xff\xff\xff\xff\xff\xff\xff", 8)));
   EXPECT_FALSE(params.assign(std::string("\x01\xff\xff\xff\xff", 5) + "x"));
+}
+
+TEST(BasicUser, FromTheAuthorizationHeader) {
+  EXPECT_EQ(basic_user("Basic Ym9iOnB3"), "bob");
+  EXPECT_EQ(basic_user("basic Ym9iOg=="), "bob");
+  EXPECT_EQ(basic_user("Basic Ym9i"), ""); // no colon
+  EXPECT_EQ(basic_user("Bearer Ym9iOnB3"), "");
+  EXPECT_EQ(basic_user("Basic Ym9!"), "");
+  EXPECT_EQ(basic_user(""), "");
 }
 
 } // namespace

@@ -1,0 +1,36 @@
+// What a worker has used for a request, and what the status page shows of workers. Only what somebody asks for is
+// measured.
+#pragma once
+
+#include <ctime>
+
+#include "base/clock.h"
+#include "pool/worker_table.h"
+#include "status/render.h"
+
+namespace tqfpm::dispatcher {
+
+class Backend;
+struct Request;
+
+struct Measures {
+  bool cpu = false;    // one system call at the start and the end of a request
+  bool times = false;  // user and system time apart: /proc is read at the end of a request
+  bool memory = false; // /proc is read at the end of a request
+  bool last = false;   // the last request of each worker is remembered for the status page
+};
+
+// Kept for each worker.
+struct WorkerUsage {
+  Duration cpu_before{};    // when the request at hand began
+  Duration user_before{};   // when the last request ended: an idle worker uses none
+  Duration system_before{}; //
+  status::WorkerView last;  // what the page shows of the last request
+};
+
+void measure_start(Backend &backend, const Measures &measures);
+// Fills in the request's usage.
+void measure_end(Backend &backend, Request &request, const Measures &measures);
+status::WorkerView view_of(const Backend &backend, const char *state, TimePoint now, std::time_t wall);
+
+} // namespace tqfpm::dispatcher

@@ -1,0 +1,12 @@
+// The name in an Authorization header.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace tqfpm::fcgi {
+
+// The user of "Basic BASE64(user:password)"; "" for anything else.
+std::string basic_user(std::string_view authorization);
+
+} // namespace tqfpm::fcgi
