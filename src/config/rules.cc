@@ -150,17 +150,20 @@ void PoolRules::others() {
 
 void check_addresses(LoadResult &result) {
   std::map<std::string, std::string> users;
-  for (const PoolConfig &pool : result.config.pools) {
-    if (pool.listen.text.empty())
-      continue;
-    const std::string address = pool.listen.kind == Address::Kind::kUnix
-                                    ? pool.listen.path
-                                    : fmt::format("{}:{}", pool.listen.host, pool.listen.port);
+  const auto claim = [&](const PoolConfig &pool, const Address &listen, const char *directive) {
+    if (listen.text.empty())
+      return;
+    const std::string address =
+        listen.kind == Address::Kind::kUnix ? listen.path : fmt::format("{}:{}", listen.host, listen.port);
     const auto [other, is_new] = users.emplace(address, pool.name);
     if (!is_new)
-      result.say(Severity::kError, pool, "listen",
+      result.say(Severity::kError, pool, directive,
                  fmt::format("unable to set listen address as it's already used in another pool '{}'", other->second));
-  }
+  };
+  for (const PoolConfig &pool : result.config.pools)
+    claim(pool, pool.listen, "listen");
+  for (const PoolConfig &pool : result.config.pools)
+    claim(pool, pool.pm_status_listen, "pm.status_listen");
 }
 
 } // namespace

@@ -37,11 +37,14 @@ std::string write_state(int config, const std::vector<std::unique_ptr<Pool>> &po
   keep(processes);
   state += fmt::format("processes\t{}\t-\n", processes);
   for (const auto &pool : pools) {
-    if (pool->listener.valid()) {
-      keep(pool->listener.get());
-      state += fmt::format("{}\t{}\t{}\n", pool->listener_given ? "given" : "socket", pool->listener.get(),
-                           pool->config.listen.text);
-    }
+    const auto add_socket = [&state](const sys::Fd &fd, bool given, const config::Address &address) {
+      if (!fd.valid())
+        return;
+      keep(fd.get());
+      state += fmt::format("{}\t{}\t{}\n", given ? "given" : "socket", fd.get(), address.text);
+    };
+    add_socket(pool->listener, pool->listener_given, pool->config.listen);
+    add_socket(pool->status_listener, pool->status_listener_given, pool->config.pm_status_listen);
     if (pool->scoreboard_fd.valid()) {
       keep(pool->scoreboard_fd.get());
       state += fmt::format("board\t{}\t{}\n", pool->scoreboard_fd.get(), pool->name);
@@ -59,6 +62,7 @@ void protect_again(const std::vector<std::unique_ptr<Pool>> &pools, int processe
   protect(processes);
   for (const auto &pool : pools) {
     protect(pool->listener.get());
+    protect(pool->status_listener.get());
     protect(pool->scoreboard_fd.get());
     for (const auto &generation : pool->generations)
       protect(generation->control.get());

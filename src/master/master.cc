@@ -126,6 +126,13 @@ Status Master::open_pool(Pool &pool) {
     return listener.error();
   pool.listener = std::move(listener.value().fd);
   pool.listener_given = listener.value().given;
+  if (!pool.config.pm_status_listen.text.empty()) {
+    auto status = open_listener(pool.config, pool.config.pm_status_listen, "pm.status_listen", inheritance_.sockets);
+    if (!status.ok())
+      return status.error();
+    pool.status_listener = std::move(status.value().fd);
+    pool.status_listener_given = status.value().given;
+  }
   for (Inheritance::Board &board : inheritance_.scoreboards) {
     if (board.pool == pool.name && board.fd.valid())
       pool.scoreboard_fd = std::move(board.fd);
@@ -192,8 +199,12 @@ int Master::run() {
   if (exit_code_ == 0)
     sys::log().notice("exiting, bye-bye!");
   for (const auto &pool : pools_) {
-    if (pool->config.listen.kind == config::Address::Kind::kUnix && pool->listener.valid() && !pool->listener_given)
-      ::unlink(pool->config.listen.path.c_str());
+    const auto remove = [](const config::Address &address, bool ours) {
+      if (address.kind == config::Address::Kind::kUnix && ours)
+        ::unlink(address.path.c_str());
+    };
+    remove(pool->config.listen, pool->listener.valid() && !pool->listener_given);
+    remove(pool->config.pm_status_listen, pool->status_listener.valid() && !pool->status_listener_given);
   }
   return exit_code_;
 }

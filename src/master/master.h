@@ -26,6 +26,8 @@ struct Pool {
   config::PoolConfig config;
   sys::Fd listener;
   bool listener_given = false; // by systemd: its file is not ours to remove
+  sys::Fd status_listener;     // pm.status_listen
+  bool status_listener_given = false;
   sys::Fd scoreboard_fd;
   std::unique_ptr<sys::Mapping> scoreboard;
   std::vector<std::unique_ptr<Generation>> generations; // oldest first

@@ -90,6 +90,8 @@ Status Master::start_generation(Pool &pool) {
     plan.fds.emplace_back(null_.get(), 1);
     plan.fds.emplace_back(null_.get(), 2);
   }
+  if (pool.status_listener.valid())
+    plan.fds.emplace_back(pool.status_listener.get(), ipc::kStatusListenFd);
   sys::Fd access;
   if (!pool.config.access_log.empty()) {
     auto fd = sys::open_log(pool.config.access_log);
@@ -151,11 +153,11 @@ void Master::serving(Pool &pool, Generation &generation) {
   if (generation.phase != Phase::kStarting)
     return;
   generation.phase = Phase::kServing;
+  if (pool.scoreboard != nullptr)
+    static_cast<status::Scoreboard *>(pool.scoreboard->data())->set(status::Metric::generation, generation.number);
   for (const auto &old : pool.generations) {
     if (old.get() != &generation && old->number < generation.number && old->phase != Phase::kDraining)
-      if (pool.scoreboard != nullptr)
-        static_cast<status::Scoreboard *>(pool.scoreboard->data())->set(status::Metric::generation, generation.number);
-    drain(pool, *old, &generation);
+      drain(pool, *old, &generation);
   }
   if (stop_ == Stop::kGraceful)
     drain(pool, generation, nullptr);
