@@ -166,7 +166,7 @@ def test_reload_adds_and_removes_pools(server):
 def test_reload_where_a_new_pool_cannot_listen_keeps_the_others(server):
     s = server(pools={"a": {}}).start()
     script = s.script("a.php", "echo 'ok';")
-    s.pools["b"] = {**s.pools["a"], "listen": s.folder / "missing" / "b.sock"}
+    s.pools["b"] = {**s.pools["a"], "listen": s.folder / "missing" / "b.sock", "pm.status_listen": None}
     s.write()
     s.reload()
     assert s.request(script, "a").text == "ok"
