@@ -42,6 +42,7 @@ public:
   virtual void crew_failed(const std::string &reason) = 0; // once, before crew_ready: PHP cannot be started
   virtual void crew_worn_out() = 0;                        // the spawner has gone: a new generation is needed some time
   virtual void crew_changed() = 0;                         // a worker became idle or has gone: decide again
+  virtual std::string status_for_worker() = 0;             // what fpm_get_status() returns, see status/worker_status.h
   // PHP does not start with the settings of this variant: nothing that waits for it will be served.
   virtual void variant_failed(pool::VariantNumber variant) = 0;
   // Response records for the client; with scan.ended the request is over.
@@ -135,6 +136,7 @@ private:
   void spawner_ended(const std::string &how);
   void channel_readable(pool::WorkerId id);
   void worker_said(Backend &backend, const ipc::WorkerReport &report);
+  void send_status(Backend &backend);
   void offer_connection(Backend &backend);
   bool dial(Backend &backend);
   void probe(Backend &backend);

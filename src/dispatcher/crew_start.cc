@@ -16,6 +16,7 @@
 #include "fcgi/writer.h"
 #include "sys/child_exec.h"
 #include "sys/log.h"
+#include "sys/shared_memory.h"
 #include "sys/socket.h"
 
 namespace tqfpm::dispatcher {
@@ -290,6 +291,9 @@ void Crew::worker_said(Backend &backend, const ipc::WorkerReport &report) {
   case ipc::WorkerReportType::kFailed:
     sys::log().error("[pool {}] worker {}: {}", pool_.name, stage_name(report.stage), strerror(report.errno_));
     return;
+  case ipc::WorkerReportType::kStatus:
+    send_status(backend);
+    return;
   case ipc::WorkerReportType::kAccepting:
     break;
   }
@@ -301,6 +305,17 @@ void Crew::worker_said(Backend &backend, const ipc::WorkerReport &report) {
     owner_.request_lost(*request, "closed its connection");
   }
   offer_connection(backend);
+}
+
+// Without an answer the script would wait for ever.
+void Crew::send_status(Backend &backend) {
+  auto file = sys::sealed_text("tqfpm-status", owner_.status_for_worker());
+  const auto message = ipc::ChannelMessage::kStatus;
+  const int fds[] = {file.ok() ? file.value().get() : -1};
+  if (!sys::send_packet(backend.channel.get(), &message, sizeof message,
+                        file.ok() ? std::span<const int>(fds) : std::span<const int>()))
+    sys::log().warning("[pool {}] cannot answer fpm_get_status() of child {}: {}", pool_.name, backend.pid,
+                       strerror(errno));
 }
 
 void Crew::offer_connection(Backend &backend) {

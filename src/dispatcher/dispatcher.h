@@ -16,6 +16,7 @@
 #include "ipc/control.h"
 #include "pool/request_queue.h"
 #include "status/access_format.h"
+#include "status/worker_status.h"
 #include "sys/event_loop.h"
 #include "sys/log_sink.h"
 #include "sys/shared_memory.h"
@@ -56,6 +57,7 @@ private:
   void crew_worn_out() override;
   void crew_changed() override;
   void variant_failed(pool::VariantNumber variant) override;
+  std::string status_for_worker() override { return status::fpm_status(state(true, false)); }
   void request_response(Request &request, std::string_view records, const fcgi::ResponseScan &scan) override;
   void request_returned(Request &request) override;
   void request_lost(Request &request, const std::string &how) override;

@@ -142,6 +142,7 @@ struct TemplateReply {
 enum class WorkerReportType : uint32_t {
   kHello = 1,     // first message; pid is set
   kAccepting = 2, // php-cgi has called accept(): it has no connection and wants one
+  kStatus = 4,    // a script has called fpm_get_status(): it waits for ChannelMessage::kStatus
   kFailed = 3,    // could not chroot, chdir or drop a capability; stage and errno_ say what; the worker exits
 };
 enum class WorkerStage : uint32_t { kNone = 0, kChroot = 1, kChdir = 2, kCapabilities = 3, kParent = 4, kFds = 5 };
@@ -158,8 +159,10 @@ struct WorkerReport {
 inline constexpr uint8_t kFinishedRecord = 201;
 // What every php-cgi is started with; the library recognises PHP's settings by it.
 inline constexpr char kOwnSetting[] = "fastcgi.logging=";
-// dispatcher -> worker: one packet {kConnection} + one descriptor, a stream socketpair end that php-cgi takes for an
-// accepted connection.
-enum class ChannelMessage : uint32_t { kConnection = 1 };
+// dispatcher -> worker: one packet + one descriptor.
+enum class ChannelMessage : uint32_t {
+  kConnection = 1, // a stream socketpair end that php-cgi takes for an accepted connection
+  kStatus = 2,     // a sealed memory file with what status/worker_status.h describes
+};
 
 } // namespace tqfpm::ipc

@@ -39,6 +39,13 @@ struct State {
 };
 extern State state;
 
+// One whole packet.
+bool send_all(int socket, const void *data, size_t size);
+// One packet with up to `wanted` descriptors, close-on-exec; those that do not arrive are -1. As recvmsg().
+ssize_t receive(int socket, void *data, size_t size, int *fds, size_t wanted);
+// To the dispatcher, from a worker.
+bool report(ipc::WorkerReportType type, ipc::WorkerStage stage, int error);
+
 // Gives PHP the functions that php-fpm has. Called when PHP starts, again and again until it was done or cannot be.
 void offer_functions();
 

@@ -143,8 +143,27 @@ def test_children_of_a_script_cannot_finish_its_request(server, folder):
     assert s.request(script).text == "false"
 
 
+def test_fpm_get_status(server, php):
+    s = server(pools={"www": {"pm.max_children": 3, **php}}).start()
+    s.all_workers()
+    code = "$s = fpm_get_status(); $p = array_column($s['procs'], null, 'pid')[getmypid()]; unset($s['procs']);"
+    code += "echo str_replace(['{', '}'], ['', ''], serialize([$s, array_map('gettype', $p), $p['request-uri'], $p['state']]));"
+    text = s.request(s.script("status.php", code), query="a=b").text
+    for words in ('"pool";s:3:"www"', '"process-manager";s:6:"static"', '"active-processes";i:1', '"idle-processes";i:2', '"total-processes";i:3',
+                  '"listen-queue";i:0', '"last-request-cpu";s:6:"double"', '"script";s:6:"string"', 's:11:"/status.php"', 's:7:"Running"'):
+        assert words in text, (words, text)
+    keys = s.request(s.script("keys.php", "$s = fpm_get_status(); echo implode(' ', array_keys($s)), '|', implode(' ', array_keys($s['procs'][0]));")).text
+    assert keys == ("pool process-manager start-time start-since accepted-conn listen-queue max-listen-queue listen-queue-len "
+                    "idle-processes active-processes total-processes max-active-processes max-children-reached slow-requests procs|"
+                    "pid state start-time start-since requests request-duration request-method request-uri query-string request-length "
+                    "user script last-request-cpu last-request-memory")
+    for _ in range(200):  # nothing grows, nothing is left open
+        s.request(s.script("many.php", "for ($i = 0; $i < 20; $i++) fpm_get_status();"))
+    assert max(len(w.fds) for w in s.workers()) < 15
+
+
 def test_functions_that_are_there(server, php):
     s = server(pools={"www": php}).start()
-    names = ["fastcgi_finish_request", "litespeed_finish_request", "getallheaders", "apache_request_headers"]
+    names = ["fastcgi_finish_request", "fpm_get_status", "litespeed_finish_request", "getallheaders", "apache_request_headers"]
     script = s.script("there.php", f"echo implode(',', array_map('intval', array_map('function_exists', {names!r}))), ' ', php_sapi_name();")
-    assert s.request(script).text == "1,0,1,1 cgi-fcgi"
+    assert s.request(script).text == "1,1,0,1,1 cgi-fcgi"
