@@ -35,7 +35,7 @@ private:
   void manager();
   void dynamic();
   void pages();
-  void page(const char *directive, const std::string &path);
+  void page(const char *directive, const char *name, const std::string &path);
   void paths();
   void clients();
   void others();
@@ -46,9 +46,9 @@ private:
 
 void PoolRules::required() {
   if (pool_.listen.kind == Address::Kind::kNone && pool_.listen.text.empty())
-    error("listen", "no listen address has been defined; add listen = ");
+    error("listen", "no listen address have been defined! Add listen = ADDRESS");
   if (pool_.pm == ProcessManagerKind::kUnset && !is_set("pm"))
-    error("pm", "the process manager is missing; add pm = static, dynamic or ondemand");
+    error("pm", "the process manager is missing (static, dynamic or ondemand)");
   if (pool_.pm_max_children < 1)
     error("pm.max_children", "pm.max_children must be a positive value");
 }
@@ -57,7 +57,8 @@ void PoolRules::manager() {
   if (pool_.pm == ProcessManagerKind::kDynamic)
     dynamic();
   else if (pool_.pm == ProcessManagerKind::kOnDemand && pool_.pm_process_idle_timeout < std::chrono::seconds(1))
-    error("pm.process_idle_timeout", "pm.process_idle_timeout must be at least 1s");
+    error("pm.process_idle_timeout", fmt::format("pm.process_idle_timeout({}s) must be greater than 0s",
+                                                 std::chrono::duration<double>(pool_.pm_process_idle_timeout).count()));
 }
 
 void PoolRules::dynamic() {
@@ -88,34 +89,35 @@ void PoolRules::dynamic() {
   }
 }
 
-void PoolRules::page(const char *directive, const std::string &path) {
+void PoolRules::page(const char *directive, const char *name, const std::string &path) {
   constexpr std::string_view kAllowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/-_.~";
   if (path.empty())
     return;
   if (path.front() != '/')
-    error(directive, fmt::format("the {} '{}' must start with a '/'", directive, path));
+    error(directive, fmt::format("the {} path '{}' must start with a '/'", name, path));
   else if (path.size() < 2)
-    error(directive, fmt::format("the {} '{}' is not long enough", directive, path));
+    error(directive, fmt::format("the {} path '{}' is not long enough", name, path));
   else if (path.find_first_not_of(kAllowed) != std::string::npos)
     error(directive,
-          fmt::format("the {} '{}' must contain only the following characters '[alphanum]/_-.~'", directive, path));
+          fmt::format("the {} path '{}' must contain only the following characters '[alphanum]/_-.~'", name, path));
 }
 
 void PoolRules::pages() {
-  page("pm.status_path", pool_.pm_status_path);
-  page("ping.path", pool_.ping_path);
+  page("pm.status_path", "status", pool_.pm_status_path);
+  page("ping.path", "ping", pool_.ping_path);
   if (!pool_.ping_path.empty() && pool_.ping_path == pool_.pm_status_path)
     error("ping.path", "ping.path and pm.status_path are the same");
   if (pool_.ping_response.empty())
-    error("ping.response", "the ping response must not be empty");
+    error("ping.response", "the ping response page '' is not long enough");
 }
 
 void PoolRules::paths() {
   const auto must_be_absolute = [this](const char *directive, const std::string &path) {
     if (!path.empty() && path.front() != '/')
-      error(directive, fmt::format("the {} path '{}' must be absolute", directive, path));
+      error(directive, fmt::format("the {} path '{}' must start with a '/'", directive, path));
   };
   must_be_absolute("chdir", pool_.chdir);
+  must_be_absolute("chroot", pool_.chroot);
   if (is_set("prefix"))
     must_be_absolute("prefix", pool_.prefix);
   if (pool_.request_slowlog_timeout > Duration::zero() && pool_.slowlog.empty())

@@ -75,6 +75,20 @@ void check_rights(const config::PoolConfig &pool, const Options &options, config
                "please specify user and group other than root, or start with --allow-to-run-as-root");
 }
 
+void check_folders(const config::PoolConfig &pool, config::LoadResult &result) {
+  const auto say = [&](const char *directive, const std::string &what) {
+    result.say(config::Severity::kError, pool, directive, what + " does not exist or is not a directory");
+  };
+  if (!pool.prefix.empty() && !sys::is_folder(pool.prefix))
+    say("prefix", "the prefix '" + pool.prefix + "'");
+  if (!pool.chroot.empty() && !sys::is_folder(pool.chroot))
+    say("chroot", "the chroot path '" + pool.chroot + "'");
+  else if (!pool.chdir.empty() && !pool.chroot.empty() && !sys::is_folder(pool.chroot + pool.chdir))
+    say("chdir", fmt::format("the chdir path '{}' within the chroot path '{}'", pool.chdir, pool.chroot));
+  else if (!pool.chdir.empty() && pool.chroot.empty() && !sys::is_folder(pool.chdir))
+    say("chdir", "the chdir path '" + pool.chdir + "'");
+}
+
 // Whoever can send FastCGI to a pool can have it run any PHP file.
 void warn_of_open_socket(const config::PoolConfig &pool, config::LoadResult &result) {
   if (pool.listen.kind == config::Address::Kind::kTcp && pool.listen_allowed_clients.empty() &&
@@ -171,6 +185,7 @@ config::LoadResult load_configuration(const Options &options) {
   for (config::PoolConfig &pool : result.config.pools) {
     check_accounts(pool, options, result);
     check_rights(pool, options, result);
+    check_folders(pool, result);
     if (options.test == 0)
       warn_of_open_socket(pool, result);
     find_ini(pool, options);

@@ -132,8 +132,8 @@ class Server:
         for name, given in (pools or {"www": {}}).items():
             self.pools[name] = {
                 "user": "www-data", "group": "www-data", "listen": f"127.0.0.1:{free_port()}", "pm": "static",
-                "pm.max_children": 2, "ping.path": "/ping", "pm.status_path": "/status",
-                "pm.status_listen": f"127.0.0.1:{free_port()}", **given}
+                "pm.max_children": 2, "ping.path": "/ping", "pm.status_path": "/status", **given}
+        self.status_addresses = {}
         self.process = None
         self.seen = set()
         self.extra = ""
@@ -143,6 +143,9 @@ class Server:
     def write(self):
         text = "[global]\n" + "".join(f"{k} = {v}\n" for k, v in self.global_settings.items())
         for name, settings in self.pools.items():
+            if "pm.status_listen" not in settings and name not in self.status_addresses:
+                self.status_addresses[name] = f"127.0.0.1:{free_port()}"
+            settings = {"pm.status_listen": self.status_addresses.get(name), **settings}
             text += f"\n[{name}]\n" + "".join(f"{k} = {v}\n" for k, v in settings.items() if v is not None)
         self.config_path.write_text(text + self.extra)
 
@@ -259,7 +262,8 @@ class Server:
 
     def status(self, pool="www", full=False):
         """From pm.status_listen, where the page does not count itself."""
-        page = self.page("/status", "json" + ("&full" if full else ""), address=self.pools[pool]["pm.status_listen"])
+        address = self.pools[pool].get("pm.status_listen") or self.status_addresses[pool]
+        page = self.page("/status", "json" + ("&full" if full else ""), address=address)
         return json.loads(page.body)
 
 

@@ -41,6 +41,8 @@ BAD = {
                      "ERROR: {f}:6: [pool www] please specify user and group other than root, or start with --allow-to-run-as-root"),
     "open quote": ("env[A] = \"x\n", "ERROR: {f}:6: [pool www] the value \"x has no closing quote"),
     "bad access.format": ("access.format = %y\n", "ERROR: {f}:6: [pool www] wrong format for access.format '%y': Invalid token in the access.format (%y)"),
+    "no such folder": ("chdir = /nowhere\n", "ERROR: {f}:6: [pool www] the chdir path '/nowhere' does not exist or is not a directory"),
+    "bad status path": ("pm.status_path = status\n", "ERROR: {f}:6: [pool www] the status path 'status' must start with a '/'"),
     "missing include": ("include = /nowhere/x.conf\n", "ERROR: {f}:6: cannot read the configuration file /nowhere/x.conf: No such file or directory"),
 }
 

@@ -140,7 +140,7 @@ TEST(Load, EveryErrorOfAllFilesInOneRun) {
                      "/etc/a.conf:2: unknown directive 'log_levle', did you mean 'log_level'?",
                      "/etc/p/1.conf:3: [pool a] pm.max_children: 'x' is not a number",
                      "/etc/p/2.conf:2: [pool b] pm: 'often' is not possible, choose one of: static, dynamic, ondemand",
-                     "/etc/p/1.conf:1: [pool a] the process manager is missing; add pm = static, dynamic or ondemand",
+                     "/etc/p/1.conf:1: [pool a] the process manager is missing (static, dynamic or ondemand)",
                      "/etc/p/1.conf:3: [pool a] pm.max_children must be a positive value"}));
 }
 
@@ -159,8 +159,9 @@ TEST(Load, Messages) {
             "/etc/a.conf:5: [pool www] clear_env: 'maybe' is neither yes nor no");
   EXPECT_EQ(only_message(kPool + "user[x] = a\n"), "/etc/a.conf:5: [pool www] 'user' takes no [x]");
   EXPECT_EQ(only_message(kPool + "ping.path = ping\n"),
-            "/etc/a.conf:5: [pool www] the ping.path 'ping' must start with a '/'");
-  EXPECT_EQ(only_message(kPool + "chdir = data\n"), "/etc/a.conf:5: [pool www] the chdir path 'data' must be absolute");
+            "/etc/a.conf:5: [pool www] the ping path 'ping' must start with a '/'");
+  EXPECT_EQ(only_message(kPool + "chdir = data\n"),
+            "/etc/a.conf:5: [pool www] the chdir path 'data' must start with a '/'");
   EXPECT_EQ(only_message(kPool + "php.spawn = exec\nchroot = /srv\n"),
             "/etc/a.conf:5: [pool www] chroot needs php.spawn = fork: php-cgi itself is outside of the chroot");
   EXPECT_EQ(only_message(kPool + kPool + "[b]\nlisten = /run/www.sock\npm = static\npm.max_children = 4\n"),
