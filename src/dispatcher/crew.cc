@@ -424,11 +424,17 @@ std::vector<status::WorkerView> Crew::view() const {
   std::vector<status::WorkerView> views;
   const TimePoint now = Clock::now();
   const std::time_t wall = std::time(nullptr);
+  constexpr std::size_t kLooks = 128;
+  std::size_t looks = kLooks;
   for (std::size_t i = 0; i < backends_.size(); ++i) {
     const auto id = table_.at(i);
     if (!id)
       continue;
-    views.push_back(view_of(*backends_[i], state_name(table_.state(*id)), now, wall));
+    Backend &backend = *backends_[i];
+    // Of a big pool a part at a time: the page must not hold up the loop.
+    const bool look = looks > 0 && (table_.total() <= kLooks || backend.usage.last.memory == 0);
+    looks -= look ? 1 : 0;
+    views.push_back(view_of(backend, state_name(table_.state(*id)), now, wall, look));
   }
   return views;
 }

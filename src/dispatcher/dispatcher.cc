@@ -284,7 +284,7 @@ void Dispatcher::drain(sys::Fd handover, TimePoint deadline) {
   for (const auto &[key, client] : clients_)
     all.push_back(client.get());
   for (Client *client : all) {
-    if (client->idle())
+    if (client->idle() || client->status_only())
       hand_over(*client);
   }
   schedule();

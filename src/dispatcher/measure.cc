@@ -59,14 +59,15 @@ void measure_end(Backend &backend, Request &request, const Measures &measures) {
   }
 }
 
-status::WorkerView view_of(const Backend &backend, const char *state, TimePoint now, std::time_t wall) {
+status::WorkerView view_of(Backend &backend, const char *state, TimePoint now, std::time_t wall, bool look) {
+  if (look)
+    backend.usage.last.memory = sys::peak_memory(backend.pid);
   status::WorkerView view = backend.usage.last;
   view.pid = backend.pid;
   view.state = state;
   view.start_since = static_cast<std::uint64_t>(std::chrono::duration_cast<seconds>(now - backend.spawned()).count());
   view.start_time = wall - static_cast<std::time_t>(view.start_since);
   view.requests = backend.served;
-  view.memory = sys::peak_memory(backend.pid);
   if (const Request *request = backend.request())
     describe(view, *request, now - request->started);
   return view;
