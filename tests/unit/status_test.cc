@@ -1,9 +1,10 @@
 // The status page and the access log line.
 #include <gtest/gtest.h>
+#include <regex.h>
 
+#include <array>
 #include <map>
 #include <nlohmann/json.hpp>
-#include <regex>
 #include <sstream>
 
 #include "status/access_format.h"
@@ -74,30 +75,49 @@ TEST(Status, MarkupIsEscaped) {
 
 // The rules of the OpenMetrics text format, for what is in these pages: families in one piece, each with a TYPE and a
 // HELP of its own, samples of the right names, labels and numbers well formed, EOF last. Returns what is wrong.
+class Pattern {
+public:
+  explicit Pattern(const char *text) { EXPECT_EQ(::regcomp(&compiled_, text, REG_EXTENDED), 0) << text; }
+  ~Pattern() { ::regfree(&compiled_); }
+  Pattern(const Pattern &) = delete;
+  Pattern &operator=(const Pattern &) = delete;
+  // What its brackets have found; nothing: it does not match.
+  std::vector<std::string> match(const std::string &line) const {
+    std::array<regmatch_t, 4> found{};
+    std::vector<std::string> parts;
+    if (::regexec(&compiled_, line.c_str(), found.size(), found.data(), 0) != 0)
+      return parts;
+    for (const regmatch_t &each : found)
+      parts.push_back(each.rm_so < 0 ? "" : line.substr(std::size_t(each.rm_so), std::size_t(each.rm_eo - each.rm_so)));
+    return parts;
+  }
+
+private:
+  regex_t compiled_{};
+};
+
 std::string openmetrics_error(const std::string &page, bool strict_counters) {
-  static const std::regex meta("# (TYPE|HELP) ([a-zA-Z_:][a-zA-Z0-9_:]*) (.+)");
-  static const std::regex sample(
-      "([a-zA-Z_:][a-zA-Z0-9_:]*)(\\{([a-z_]+=\"([^\"\\\\\n]|\\\\[\"\\\\n])*\",?)+\\})? -?[0-9.]+");
+  const Pattern meta("^# (TYPE|HELP) ([a-zA-Z_:][a-zA-Z0-9_:]*) (.+)$");
+  const Pattern sample("^([a-zA-Z_:][a-zA-Z0-9_:]*)(\\{[a-z_]+=\"([^\"\\]|\\\\[\"\\n])*\"\\})? -?[0-9.]+$");
   std::istringstream lines(page);
   std::map<std::string, std::map<std::string, std::string>> families;
   std::string current;
   bool ended = false;
   for (std::string line; std::getline(lines, line);) {
-    std::smatch match;
     if (ended)
       return "after EOF: " + line;
     if (line == "# EOF") {
       ended = true;
-    } else if (std::regex_match(line, match, meta)) {
-      if (current != match[2] && families.contains(match[2]))
+    } else if (const auto told = meta.match(line); !told.empty()) {
+      if (current != told[2] && families.contains(told[2]))
         return "family in pieces: " + line;
-      current = match[2];
-      if (!families[current].emplace(match[1], match[3]).second)
+      current = told[2];
+      if (!families[current].emplace(told[1], told[3]).second)
         return "twice: " + line;
-    } else if (std::regex_match(line, match, sample)) {
+    } else if (const auto value = sample.match(line); !value.empty()) {
       const std::string type = families[current]["TYPE"];
       const std::string suffix = type == "info" ? "_info" : type == "counter" && strict_counters ? "_total" : "";
-      if (match[1] != current + suffix || families[current]["HELP"].empty() || type.empty())
+      if (value[1] != current + suffix || families[current]["HELP"].empty() || type.empty())
         return "sample without its family: " + line;
     } else {
       return "neither sample nor comment: " + line;
