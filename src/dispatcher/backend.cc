@@ -123,6 +123,15 @@ void Backend::on_events(unsigned events) {
     read();
 }
 
+void Backend::take_output() const {
+  if (output == nullptr)
+    return;
+  output->drain();
+  errors->drain();
+  output->flush();
+  errors->flush();
+}
+
 void Backend::drain() {
   paused_ = false;
   while (connected()) {

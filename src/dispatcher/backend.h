@@ -45,6 +45,8 @@ public:
   [[nodiscard]] TimePoint spawned() const { return spawned_; }
   // The request it works on; inside worker_response() with scan.ended the one that has just ended.
   [[nodiscard]] Request *request() const { return request_ != nullptr ? request_ : ended_request_; }
+  // PHP works on a request, also when nobody waits for its answer any more.
+  [[nodiscard]] bool working() const { return request() != nullptr || leftover_; }
   [[nodiscard]] bool connected() const { return connection_.valid(); }
 
   // Takes a connection on which php-cgi listens (non-blocking).
@@ -62,6 +64,9 @@ public:
   void let_go();
   // Takes what the worker has sent before it died.
   void drain();
+
+  // Logs what it has written to its standard output and error until now; a partial line is a line.
+  void take_output() const;
 
   // Plain facts, kept by the crew.
   int pid = -1;

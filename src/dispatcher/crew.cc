@@ -270,17 +270,13 @@ void Crew::worker_response(Backend &backend, std::string_view records, const fcg
     now_idle(backend);
     return;
   }
-  if (scan.ended)
+  if (scan.ended) {
     measure_end(backend, *request, measures_);
+    backend.take_output(); // its lines belong to the request, and are in the log when the client has its answer
+  }
   owner_.request_response(*request, records, scan);
   if (!scan.ended)
     return;
-  if (backend.errors != nullptr) { // its lines belong to the request that has ended
-    backend.output->drain();
-    backend.errors->drain();
-    backend.output->flush();
-    backend.errors->flush();
-  }
   scoreboard_.add(Metric::php_requests);
   backend.work_since = TimePoint{};
   if (table_.state(backend.id()) != WorkerState::kStopping)

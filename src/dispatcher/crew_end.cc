@@ -98,12 +98,7 @@ void Crew::log_end(const Backend &backend, int status) {
 
 void Crew::worker_ended(Backend &backend, int status) {
   backend.drain(); // a whole answer may be there that came before the end
-  if (backend.output != nullptr) {
-    backend.output->drain();
-    backend.errors->drain();
-    backend.output->flush();
-    backend.errors->flush();
-  }
+  backend.take_output();
   log_end(backend, status);
   const WorkerId id = backend.id();
   Request *request = backend.request();

@@ -28,7 +28,13 @@ std::unique_ptr<WorkerOutput> Crew::template_output(sys::Fd pipe) {
   const std::string said = "[pool " + pool_.name + "] php-cgi said: ";
   return std::make_unique<WorkerOutput>(
       loop_, std::move(pipe), log_buffering_, [this, said] { return room_beside(said.size()); },
-      [said](const std::string &line) { sys::log().warning("{}{}", said, line); });
+      [said](const std::string &line) {
+        // The settings were written for php-fpm: php-cgi has some of its extensions built in.
+        if (line.find(" is already loaded") != std::string::npos)
+          sys::log().debug("{}{}", said, line);
+        else
+          sys::log().warning("{}{}", said, line);
+      });
 }
 
 // When the first worker is idle, so that the first request does not wait for one; or cannot be had, which is said and

@@ -276,6 +276,8 @@ void Dispatcher::drain(sys::Fd handover, TimePoint deadline) {
   draining_ = true;
   listen_watch_.reset();
   listen_.reset();
+  if (control_watch_->events() != 0) // the master is there
+    report(ipc::DispatcherMessage::kDraining, "");
   status_listen_watch_.reset();
   status_listen_.reset();
   handover_out_ = std::move(handover);

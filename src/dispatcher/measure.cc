@@ -67,7 +67,7 @@ status::WorkerView view_of(Backend &backend, const char *state, TimePoint now, s
   view.state = state;
   view.start_since = static_cast<std::uint64_t>(std::chrono::duration_cast<seconds>(now - backend.spawned()).count());
   view.start_time = wall - static_cast<std::time_t>(view.start_since);
-  view.requests = backend.served;
+  view.requests = backend.served + (backend.working() ? 1 : 0); // php-fpm counts a request when it begins
   if (const Request *request = backend.request())
     describe(view, *request, now - request->started);
   return view;

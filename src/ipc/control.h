@@ -39,9 +39,10 @@ struct MasterRequest {
 };
 
 enum class DispatcherMessage : uint32_t {
-  kReady = 1,  // template (or first worker) is up; the pool can serve
-  kFailed = 2, // cannot serve; text says why; the dispatcher exits afterwards
-  kRenew = 3,  // serves, but cannot start templates any more: start a new generation and drain this one
+  kReady = 1,    // template (or first worker) is up; the pool can serve
+  kFailed = 2,   // cannot serve; text says why; the dispatcher exits afterwards
+  kDraining = 4, // takes no new connections any more
+  kRenew = 3,    // serves, but cannot start templates any more: start a new generation and drain this one
 };
 struct DispatcherReport {
   DispatcherMessage type;

@@ -20,6 +20,7 @@ struct Generation {
   pid_t pid = -1;
   unsigned number = 0; // counts within the pool
   Phase phase = Phase::kStarting;
+  bool accepting = true; // may still take new connections
   TimePoint started{};
   std::string failure; // what its kFailed said
   sys::Fd control;

@@ -28,7 +28,8 @@ void say_lines(const std::string &lines) {
 
 Master::Master(const Options &options, std::vector<std::string> command, config::Config config, Inheritance inheritance)
     : options_(options), command_(std::move(command)), config_(std::move(config)), inheritance_(std::move(inheritance)),
-      stop_timer_(loop_, [this] { stop_overdue(); }), status_timer_(loop_, [this] { tell_status(); }) {}
+      stop_timer_(loop_, [this] { stop_overdue(); }), ready_timer_(loop_, [this] { ready(); }),
+      status_timer_(loop_, [this] { tell_status(); }) {}
 
 Master::~Master() {
   sys::log().sink().detach();
@@ -163,7 +164,9 @@ Status Master::adopt(Pool &pool) {
 }
 
 void Master::ready() {
-  started_ = true;
+  if (std::exchange(started_, true) || stop_ != Stop::kNo)
+    return;
+  ready_timer_.stop();
   sys::log().notice("fpm is running, pid {}", ::getpid());
   sys::log().notice("ready to handle connections");
   sys::log().set_echo(std::nullopt);

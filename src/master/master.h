@@ -130,6 +130,7 @@ private:
   std::uint64_t last_requests_ = 0;
   std::vector<std::unique_ptr<sys::SignalWatch>> signals_;
   sys::TimerWatch stop_timer_;
+  sys::TimerWatch ready_timer_;
   sys::TimerWatch status_timer_;
 };
 

@@ -19,6 +19,8 @@ namespace tqfpm::master {
 
 namespace {
 
+constexpr Duration kAlonePatience = seconds(3);
+
 // The environment of a dispatcher: ours without what is meant for the master alone.
 std::vector<std::string> dispatcher_environment() {
   std::vector<std::string> result;
@@ -141,6 +143,10 @@ void Master::heard(Pool &pool, Generation &generation, const ipc::DispatcherRepo
   case ipc::DispatcherMessage::kFailed:
     generation.failure = text;
     return;
+  case ipc::DispatcherMessage::kDraining:
+    generation.accepting = false;
+    check_ready();
+    return;
   case ipc::DispatcherMessage::kRenew:
     sys::log().notice("[pool {}] starting a new generation: {}", pool.name, text);
     if (auto status = start_generation(pool); !status.ok())
@@ -164,15 +170,24 @@ void Master::serving(Pool &pool, Generation &generation) {
   check_ready();
 }
 
-// Ready, once: when the newest generation of each pool serves.
+// Ready, once: when the newest generation of each pool serves, and no other one takes new connections any more. One
+// that hangs does not hold that up for ever.
 void Master::check_ready() {
   if (started_ || stop_ != Stop::kNo)
     return;
+  bool alone = true;
   for (const auto &pool : pools_) {
-    if (!pool->removed && (pool->generations.empty() || pool->generations.back()->phase != Phase::kServing))
+    if (pool->removed)
+      continue;
+    if (pool->generations.empty() || pool->generations.back()->phase != Phase::kServing)
       return;
+    for (const auto &each : pool->generations)
+      alone = alone && (each == pool->generations.back() || !each->accepting);
   }
-  ready();
+  if (alone)
+    ready();
+  else if (ready_timer_.due() == TimePoint::max())
+    ready_timer_.at(Clock::now() + kAlonePatience);
 }
 
 std::uint64_t Master::drain_limit() const {
@@ -255,8 +270,10 @@ void Master::generation_ended(Pool &pool, Generation &generation, int status) {
   const std::string how = WIFSIGNALED(status) ? fmt::format("exited on signal {}", WTERMSIG(status))
                                               : fmt::format("exited with code {}", WEXITSTATUS(status));
   sys::log().debug("[pool {}] dispatcher {} {}", pool.name, generation.pid, how);
-  if (generation.phase == Phase::kDraining || stop_ != Stop::kNo || pool.removed)
+  if (generation.phase == Phase::kDraining || stop_ != Stop::kNo || pool.removed) {
+    check_ready();
     return;
+  }
   const std::string why = generation.failure.empty() ? "dispatcher " + how : generation.failure;
   if (!started_ && !inheritance_.reloaded) {
     give_up("[pool " + pool.name + "] " + why);

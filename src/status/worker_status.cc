@@ -48,8 +48,9 @@ void worker(std::string &out, const WorkerView &view) {
   integer(out, "request-length", view.content_length);
   text(out, "user", or_dash(view.user));
   text(out, "script", or_dash(view.script));
-  number(out, "last-request-cpu", view.cpu_percent);
-  integer(out, "last-request-memory", view.memory);
+  const bool idle = std::string_view(view.state) == "Idle";
+  number(out, "last-request-cpu", idle ? view.cpu_percent : 0);
+  integer(out, "last-request-memory", idle ? view.memory : 0);
   out += '\0';
 }
 
