@@ -137,6 +137,7 @@ def test_access_log_as_json(server, folder):
 
 def test_status_and_ping_when_all_is_busy_and_the_queue_full(server):
     s = server(pools={"www": {"pm.max_children": 2, "queue.max_length": 3}}).start()
+    wait_for(lambda: s.status()["idle processes"] == 2)
     sleep = s.script("sleep.php", "sleep(3);")
     connections = [s.connect() for _ in range(6)]
     for each in connections:
