@@ -69,22 +69,69 @@ bool Params::assign(std::string content) {
 
 void Params::index(const PairReader::Pair &pair) {
   index_.push_back(Entry{static_cast<std::uint32_t>(pair.name.data() - content_.data()),
-                         static_cast<std::uint32_t>(pair.name.size()), static_cast<std::uint32_t>(pair.value.size())});
+                         static_cast<std::uint32_t>(pair.name.size()), static_cast<std::uint32_t>(pair.value.size()),
+                         false});
 }
 
 void Params::set(std::string_view name, std::string_view value) {
   std::string encoded;
   append_pair(encoded, name, value);
+  if (encoded.size() > kMaxContent) {
+    remove(name);
+    return;
+  }
   const std::size_t offset = content_.size();
   content_ += encoded;
   PairReader reader(std::string_view(content_).substr(offset));
   index(*reader.next());
 }
 
+void Params::add_unseen(std::string_view name, std::string_view value) {
+  std::string encoded;
+  append_pair(encoded, name, value);
+  if (encoded.size() <= kMaxContent)
+    content_ += encoded;
+}
+
+void Params::remove(std::string_view name) {
+  std::string content;
+  PairReader reader(content_);
+  while (const auto pair = reader.next()) {
+    if (pair->name != name)
+      content += pair->encoded;
+  }
+  (void)assign(std::move(content));
+}
+
+// PHP makes _ of a dot in the name of a variable, after it has looked for parameters that mean something to itself.
+bool Params::hide(std::string_view name) {
+  const std::size_t underscore = name.find('_');
+  bool any = false;
+  for (Entry &entry : index_) {
+    if (!is_called(entry, name))
+      continue;
+    content_[entry.name_offset + underscore] = '.';
+    entry.hidden = true;
+    any = true;
+  }
+  return any;
+}
+
+bool Params::is_called(const Entry &entry, std::string_view name) const {
+  if (entry.name_length != name.size())
+    return false;
+  const std::string_view own = std::string_view(content_).substr(entry.name_offset, entry.name_length);
+  if (!entry.hidden)
+    return own == name;
+  const std::size_t dot = name.find('_');
+  return dot != std::string_view::npos && own.substr(0, dot) == name.substr(0, dot) &&
+         own.substr(dot + 1) == name.substr(dot + 1);
+}
+
 std::optional<std::string_view> Params::find(std::string_view name) const {
   const std::string_view all(content_);
   for (auto entry = index_.rbegin(); entry != index_.rend(); ++entry) {
-    if (entry->name_length == name.size() && all.substr(entry->name_offset, entry->name_length) == name)
+    if (is_called(*entry, name))
       return all.substr(entry->name_offset + entry->name_length, entry->value_length);
   }
   return std::nullopt;

@@ -40,8 +40,16 @@ public:
   // Takes the content of the whole PARAMS stream. false: malformed, or one pair is too long for a record
   // (php-cgi reads pairs record by record, so that a pair cannot span two).
   bool assign(std::string content);
-  // Adds a pair at the end: it replaces what has the same name. Views into the content end.
+  // Adds a pair at the end: it replaces what has the same name. Views into the content end. A pair that fits no record
+  // is left out.
   void set(std::string_view name, std::string_view value);
+  // Takes all pairs of that name away. Views into the content end.
+  void remove(std::string_view name);
+  // php-cgi itself does not find this parameter any more; scripts do, by the same name, and so does find(). False:
+  // there is none. `name` has an underscore.
+  bool hide(std::string_view name);
+  // Adds a pair for php-cgi that find() does not know. Scripts see a hidden one in its place.
+  void add_unseen(std::string_view name, std::string_view value);
   [[nodiscard]] std::optional<std::string_view> find(std::string_view name) const;
   // The value, or "" where there is none.
   [[nodiscard]] std::string_view get(std::string_view name) const { return find(name).value_or(std::string_view()); }
@@ -50,10 +58,13 @@ public:
 
 private:
   void index(const PairReader::Pair &pair);
+  struct Entry;
+  [[nodiscard]] bool is_called(const Entry &entry, std::string_view name) const;
   struct Entry {
     std::uint32_t name_offset;
     std::uint32_t name_length;
     std::uint32_t value_length; // the value follows the name
+    bool hidden;
   };
   std::string content_;
   std::vector<Entry> index_;
