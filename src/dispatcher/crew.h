@@ -49,6 +49,9 @@ public:
   virtual void request_response(Request &request, std::string_view records, const fcgi::ResponseScan &scan) = 0;
   virtual void request_returned(Request &request) = 0;                     // no worker has seen it
   virtual void request_lost(Request &request, const std::string &how) = 0; // its worker died
+  virtual void php_known(const ipc::PhpFacts &facts) = 0;                  // the pool's php.ini has been read
+  virtual void looked(const ipc::SpawnerReply &reply) = 0;                 // to look()
+  virtual void spawner_lost() = 0;                                         // nothing will be looked for any more
 };
 
 inline constexpr Duration kStartPatience = seconds(30); // from a worker's start to its first accept()
@@ -97,6 +100,8 @@ public:
   [[nodiscard]] std::vector<status::WorkerView> view() const; // for the status page
   [[nodiscard]] Backend *find(pool::WorkerId id) const;
   SlowLog &slow_log() { return slow_log_; }
+  // Has the spawner look for a script. False: it takes no orders.
+  bool look(const ipc::LookRequest &request) { return spawner_.pid > 0 && link_->send(request); }
   [[nodiscard]] bool empty() const { return table_.total() == 0; }
 
 private:

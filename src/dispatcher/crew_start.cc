@@ -89,6 +89,10 @@ void Crew::spawner_replied(const ipc::SpawnerReply &reply) {
     weighed(reply);
     return;
   }
+  if (reply.kind == ipc::SpawnKind::kLook) {
+    owner_.looked(reply);
+    return;
+  }
   const auto found = orders_.find(reply.id);
   if (found == orders_.end())
     return;
@@ -150,6 +154,7 @@ void Crew::spawner_ended(const std::string &how) {
   orders_.clear(); // their workers count as not started in time
   early_ends_.clear();
   slow_log_.spawner_gone();
+  owner_.spawner_lost();
   if (!ready_)
     owner_.crew_failed("the spawner " + how + "; see the messages above");
   else if (!draining_)

@@ -46,6 +46,8 @@ void Crew::be_ready() {
 }
 
 void Crew::template_ready(Variant &variant) {
+  if (variant.number() == 0)
+    owner_.php_known(variant.facts());
   if (pool_.pm == config::ProcessManagerKind::kOnDemand)
     be_ready();
   replace_outdated(variant);

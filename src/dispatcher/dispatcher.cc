@@ -60,14 +60,15 @@ Dispatcher::Dispatcher(sys::EventLoop &loop, const DispatcherStart &start, Spawn
       status_client_settings_(client_settings(pool_, true)), php_output_(global_, pool_, start.php), doorman_(pool_),
       access_format_(access_format(pool_)),
       queue_(static_cast<std::size_t>(pool_.queue_max_length), pool_.queue_max_wait), tag_prefix_(fresh_prefix()),
-      config_(start.config), locked_values_(has_locked_values(pool_)), folders_(start.folders), started_(Clock::now()),
+      config_(start.config), locked_values_(has_locked_values(pool_)), started_(Clock::now()),
       start_time_(std::time(nullptr)), listen_(ipc::kListenFd), control_(ipc::kControlFd),
       queue_timer_(loop, [this] { expire(); }), drain_timer_(loop, [this] { fast_stop(0); }),
       housekeeping_timer_(loop, [this] { housekeeping(); }),
       crew_(loop, *this, pool_,
             CrewSettings{fork_mode, measures(pool_, access_format_), global_, board(),
                          *static_cast<status::ProcessBoard *>(processes_.data())},
-            std::move(spawner)) {
+            std::move(spawner)),
+      scripts_(loop, static_cast<ScriptsOwner &>(*this), pool_, start.php, start.folders) {
   open_logs();
   if (pool_.request_slowlog_timeout > Duration::zero())
     crew_.slow_log().use(sys::Fd(ipc::kSlowLogFd));

@@ -13,6 +13,7 @@
 #include "dispatcher/doorman.h"
 #include "dispatcher/local_pages.h"
 #include "dispatcher/php_output.h"
+#include "dispatcher/scripts.h"
 #include "ipc/control.h"
 #include "pool/request_queue.h"
 #include "status/access_format.h"
@@ -31,7 +32,7 @@ struct DispatcherStart {
   std::optional<sys::Identity> own_user; // the dispatcher's; none when not root
 };
 
-class Dispatcher : private ClientOwner, private CrewOwner {
+class Dispatcher : private ClientOwner, private CrewOwner, private ScriptsOwner {
 public:
   Dispatcher(sys::EventLoop &loop, const DispatcherStart &start, SpawnerProcess spawner, bool fork_mode,
              sys::Mapping scoreboard, sys::Mapping processes);
@@ -61,6 +62,13 @@ private:
   void request_response(Request &request, std::string_view records, const fcgi::ResponseScan &scan) override;
   void request_returned(Request &request) override;
   void request_lost(Request &request, const std::string &how) override;
+  void php_known(const ipc::PhpFacts &facts) override { scripts_.learn(facts); }
+  void looked(const ipc::SpawnerReply &reply) override { scripts_.answered(reply); }
+  void spawner_lost() override { scripts_.spawner_gone(); }
+  // ScriptsOwner
+  bool ask_look(const ipc::LookRequest &request) override { return crew_.look(request); }
+  void script_refused(Request &request, const LocalAnswer &page) override;
+  void script_ready(Request &request) override;
 
   // accepting
   void listen_to(const sys::Fd &listener, std::unique_ptr<sys::IoWatch> &watch, const ClientSettings &settings);
@@ -78,7 +86,6 @@ private:
   const WebSettings *web_settings(const Request &request);
   bool refuse_settings(Request &request, const WebSettings &settings);
   bool choose_variant(Request &request);
-  void prepare_script(Request &request, bool locked) const;
   bool start(Request &request, pool::WorkerId id);
   std::string head_of(Request &request, TimePoint now) const;
   void answer(Request &request, const LocalAnswer &page);
@@ -126,7 +133,6 @@ private:
   const config::Config &config_;
   std::unordered_map<std::string, WebSettings> web_settings_; // by the texts of the parameters
   bool locked_values_;                                        // scripts must be below one of folders_
-  std::vector<std::string> folders_;
   TimePoint started_;
   std::time_t start_time_;
   bool draining_ = false;
@@ -147,6 +153,7 @@ private:
   sys::TimerWatch drain_timer_;
   sys::TimerWatch housekeeping_timer_;
   Crew crew_;
+  Scripts scripts_;
 };
 
 // The role `tqfpm --dispatcher`; returns the exit code.

@@ -87,12 +87,15 @@ Result<config::Config> read_config(int fd) {
 SpawnerPlan spawner_plan(const DispatcherStart &start, const std::optional<sys::Identity> &user, sys::Fd library) {
   const config::PoolConfig &pool = start.config.pools.front();
   SpawnerPlan plan;
-  plan.command = php_command(pool, start.php, user ? &*user : nullptr, environ, start.folders);
-  plan.command_for = [&start, &user](int settings) -> Result<PhpCommand> {
-    auto config = read_config(settings);
+  plan.command = [&start, &user](ipc::SpawnKind kind, std::optional<int> settings) -> Result<PhpCommand> {
+    const bool asks_ini = kind == ipc::SpawnKind::kTemplate;
+    const sys::Identity *identity = user ? &*user : nullptr;
+    if (!settings)
+      return php_command(start.config.pools.front(), start.php, identity, environ, start.folders, asks_ini);
+    auto config = read_config(*settings);
     if (!config.ok())
       return config.error();
-    return php_command(config.value().pools.front(), start.php, user ? &*user : nullptr, environ, start.folders);
+    return php_command(config.value().pools.front(), start.php, identity, environ, start.folders, asks_ini);
   };
   plan.library = std::move(library);
   plan.user = user;

@@ -3,7 +3,6 @@
 
 #include "dispatcher/access_log.h"
 #include "dispatcher/dispatcher.h"
-#include "fcgi/script_path.h"
 #include "fcgi/writer.h"
 #include "sys/log.h"
 #include "sys/paths.h"
@@ -41,6 +40,8 @@ bool Dispatcher::answer_by_itself(Request &request) {
 }
 
 void Dispatcher::request_ready(Request &request) {
+  if (request.looking)
+    return; // script_ready() comes back
   const TimePoint now = Clock::now();
   request.submitted = now;
   if (!request.has_length && request.body_received > 0 && !request.body_complete) {
@@ -75,6 +76,7 @@ void Dispatcher::client_has_room(Request &request) {
 void Dispatcher::request_abandoned(Request &request) {
   if (stopping_)
     return;
+  scripts_.forget(request);
   if (request.state == RequestState::kQueued) {
     queue_.remove(request.key);
     forget_key(request);
@@ -234,6 +236,7 @@ void Dispatcher::answer(Request &request, const LocalAnswer &page) {
     content += page.body;
   request.sent = content.size();
   std::string records;
+  fcgi::append_stream(records, fcgi::RecordType::kStderr, request.id, page.words);
   fcgi::append_stream(records, fcgi::RecordType::kStdout, request.id, content);
   fcgi::append_end_request(records, request.id, 0, fcgi::ProtocolStatus::kRequestComplete);
   done(request);

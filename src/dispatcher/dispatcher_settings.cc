@@ -1,7 +1,6 @@
 // The dispatcher's requests: PHP settings that come with them, and the script that they name.
 #include "config/dump.h"
 #include "dispatcher/dispatcher.h"
-#include "fcgi/script_path.h"
 #include "sys/log.h"
 
 namespace tqfpm::dispatcher {
@@ -57,8 +56,7 @@ bool Dispatcher::refuse_settings(Request &request, const WebSettings &settings) 
 bool Dispatcher::choose_variant(Request &request) {
   const WebSettings *settings = web_settings(request);
   if (settings == nullptr || settings->values.empty()) {
-    prepare_script(request, locked_values_);
-    return false;
+    return scripts_.refuses(request, locked_values_);
   }
   if (refuse_settings(request, *settings))
     return true;
@@ -71,8 +69,7 @@ bool Dispatcher::choose_variant(Request &request) {
     return true;
   }
   request.variant = *variant;
-  prepare_script(request, locked_values_ || !settings->values.admin.empty());
-  return false;
+  return scripts_.refuses(request, locked_values_ || !settings->values.admin.empty());
 }
 
 void Dispatcher::variant_failed(pool::VariantNumber variant) {
@@ -89,13 +86,15 @@ void Dispatcher::variant_failed(pool::VariantNumber variant) {
   }
 }
 
-void Dispatcher::prepare_script(Request &request, bool locked) const {
-  const std::string_view given = request.params.get("SCRIPT_FILENAME");
-  std::string path(fcgi::script_path(given));
-  if (locked)
-    path = fcgi::locked_script(path, folders_);
-  if (path != given)
-    request.params.set("SCRIPT_FILENAME", path);
+void Dispatcher::script_refused(Request &request, const LocalAnswer &page) {
+  if (page.status == 403)
+    board().add(Metric::refused_scripts);
+  answer(request, page);
+}
+
+void Dispatcher::script_ready(Request &request) {
+  if (request.body_complete || request.body.size() >= client_settings_.request_buffer)
+    request_ready(request);
 }
 
 } // namespace tqfpm::dispatcher

@@ -14,6 +14,7 @@ struct LocalAnswer {
   int status = 200;
   std::string head; // header lines, each with CRLF, without Status
   std::string body;
+  std::string words;       // for the web server's error log
   const char *reason = ""; // for the access log; "" for ping and status
 };
 

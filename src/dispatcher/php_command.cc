@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cctype>
 
+#include "base/text.h"
 #include "ipc/control.h"
 #include "sys/files.h"
 
@@ -46,7 +47,8 @@ void add_settings(std::vector<std::string> &arguments, const std::vector<config:
 // Settings that PHP itself does not let scripts change, and that it does not take at the start of a request: locking
 // them would do nothing, or bring a warning for each request.
 bool lockable(const config::KeyValue &setting) {
-  constexpr std::string_view kFixed[] = {"extension", "zend_extension", "disable_functions", "disable_classes"};
+  constexpr std::string_view kFixed[] = {"extension",       "zend_extension",   "disable_functions",
+                                         "disable_classes", "cgi.fix_pathinfo", "cgi.discard_path"};
   return !setting.key.starts_with("opcache.") && !setting.key.starts_with("apc.") &&
          std::find(std::begin(kFixed), std::end(kFixed), setting.key) == std::end(kFixed);
 }
@@ -56,18 +58,47 @@ bool lockable(const config::KeyValue &setting) {
 // it. A -d argument is a line of php.ini, and may be several.
 void add_locks(std::vector<std::string> &arguments, const config::PoolConfig &pool,
                const std::vector<std::string> &folders) {
-  std::string values;
+  std::string values = "cgi.fix_pathinfo=${tqfpm.fix_pathinfo}\n"; // see add_path_settings
   for (const auto *settings : {&pool.php_admin_value, &pool.php_admin_flag}) {
     for (const config::KeyValue &each : *settings)
       values += lockable(each) ? each.key + "=" + ini_value(each.value) + "\n" : "";
   }
-  if (values.empty())
-    return;
   std::vector<std::string> paths = {".", "/."}; // see fcgi::locked_script
   for (const std::string &folder : folders)
     paths.push_back("/" + folder);
   for (const std::string &path : paths)
     arguments.push_back("-dtqfpm.locked=1\n[PATH=" + path + "]\n" + values);
+}
+
+// The dispatcher decides which script runs and what it is told. php-cgi must neither look for another one (it would run
+// /x/a.jpg for /x/a.jpg/b.php) nor move path info about: when a request begins cgi.fix_pathinfo is 0, and
+// PATH_TRANSLATED is what runs if it is there. Then the sections of folders (see add_locks) set what the pool and
+// php.ini say, for scripts that ask. ${...} is what was said before this, or the variable of the environment of that
+// name.
+void add_path_settings(PhpCommand &command, const PathSettings &settings, bool asks_ini) {
+  const char *said = settings.fix_pathinfo ? "1" : "0";
+  command.arguments.push_back(std::string("-dtqfpm.fix_pathinfo=") + (asks_ini ? "${cgi.fix_pathinfo}" : said));
+  command.arguments.emplace_back("-dtqfpm.discard_path=${cgi.discard_path}");
+  command.arguments.emplace_back("-dcgi.fix_pathinfo=0");
+  command.arguments.emplace_back("-dcgi.discard_path=0");
+}
+
+bool is_on(const std::string &value) {
+  const std::string text = lower(value);
+  return text == "on" || text == "yes" || text == "true" || to_number(text).value_or(0) != 0;
+}
+
+void take_path_setting(PathSettings &settings, const std::string &key, const std::string &value) {
+  if (key == "cgi.fix_pathinfo")
+    settings.fix_pathinfo = is_on(value);
+  else if (key == "cgi.discard_path")
+    settings.discard_path = is_on(value);
+  else if (key == "fastcgi.script_path_encoded")
+    settings.script_path_encoded = is_on(value);
+  else if (key == "doc_root")
+    settings.doc_root = value;
+  else if (key == "user_dir")
+    settings.user_dir = value;
 }
 
 // Replaces the variable, or adds it at the end: the order stays.
@@ -110,8 +141,24 @@ bool has_locked_values(const config::PoolConfig &pool) {
          std::any_of(pool.php_admin_flag.begin(), pool.php_admin_flag.end(), lockable);
 }
 
+PathSettings path_settings(const config::PoolConfig &pool, const PhpOptions &options) {
+  PathSettings settings;
+  for (const std::string &define : options.defines) {
+    const std::size_t equals = define.find('=');
+    std::string value = equals == std::string::npos ? "1" : define.substr(equals + 1);
+    if (value.size() >= 2 && value.front() == value.back() && (value.front() == '"' || value.front() == '\''))
+      value = value.substr(1, value.size() - 2);
+    take_path_setting(settings, define.substr(0, equals), value);
+  }
+  for (const auto *each : {&pool.php_value, &pool.php_flag, &pool.php_admin_value, &pool.php_admin_flag}) {
+    for (const config::KeyValue &setting : *each)
+      take_path_setting(settings, setting.key, setting.value);
+  }
+  return settings;
+}
+
 PhpCommand php_command(const config::PoolConfig &pool, const PhpOptions &options, const sys::Identity *identity,
-                       char **inherited, const std::vector<std::string> &folders) {
+                       char **inherited, const std::vector<std::string> &folders, bool asks_ini) {
   PhpCommand command;
   command.path = pool.php_binary;
   command.arguments.push_back(pool.php_binary);
@@ -127,6 +174,7 @@ PhpCommand php_command(const config::PoolConfig &pool, const PhpOptions &options
   add_settings(command.arguments, pool.php_admin_value);
   add_settings(command.arguments, pool.php_admin_flag);
   command.arguments.push_back(define_argument("fastcgi.logging", "1"));
+  add_path_settings(command, path_settings(pool, options), asks_ini);
   add_locks(command.arguments, pool, folders);
 
   for (char **entry = inherited; !pool.clear_env && *entry != nullptr; ++entry) {

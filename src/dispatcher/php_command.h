@@ -25,8 +25,19 @@ struct PhpCommand {
 // `inherited` is this process's environment, used with clear_env = no. `identity` gives USER and HOME, as php-fpm does.
 // `folders` are the names in the root of what workers see: there admin values cannot be changed by scripts (see
 // fcgi::locked_script).
+// `asks_ini`: for a template, which tells what php.ini says about paths (ipc::PhpFacts).
 PhpCommand php_command(const config::PoolConfig &pool, const PhpOptions &options, const sys::Identity *identity,
-                       char **inherited, const std::vector<std::string> &folders);
+                       char **inherited, const std::vector<std::string> &folders, bool asks_ini);
+
+// What the pool and the command line say about the way from a request to its script; php.ini may say more.
+struct PathSettings {
+  bool fix_pathinfo = true;
+  bool discard_path = false;
+  bool script_path_encoded = true;
+  std::string doc_root;
+  std::string user_dir;
+};
+PathSettings path_settings(const config::PoolConfig &pool, const PhpOptions &options);
 
 // "-d" argument for one setting, quoted so that php-cgi's parser reads back exactly `value`.
 std::string define_argument(const std::string &key, const std::string &value);

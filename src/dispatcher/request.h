@@ -54,6 +54,7 @@ struct Request {
   std::uint64_t sent = 0;   // STDOUT content bytes
   bool retried = false;     // request_retry has been used
   bool slow_logged = false; // it is in the slow log
+  bool looking = false;     // which script it runs is being found out
   bool answering = false;   // response bytes have gone to the client
   const char *reason = "";  // why tqfpm answered by itself
   // Used by its worker, as far as it was measured:

@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <cstring>
 
+#include "dispatcher/spawner_look.h"
 #include "dispatcher/spawner_trace.h"
 #include "sys/child_exec.h"
 #include "sys/log.h"
@@ -71,15 +72,12 @@ Result<sys::Fd> dummy_listener() {
 }
 
 sys::ExecResult start_php(const SpawnerPlan &plan, pid_t dispatcher, SpawnKind kind, const std::vector<sys::Fd> &fds) {
-  PhpCommand command = plan.command;
-  if (fds.size() > 3) {
-    auto other = plan.command_for(fds[3].get());
-    if (!other.ok()) {
-      sys::log().error("[pool {}] spawner: settings of a web server: {}", plan.pool, other.error().message);
-      return {-1, sys::ExecStage::kExec, EINVAL};
-    }
-    command = std::move(other.value());
+  const auto made = plan.command(kind, fds.size() > 3 ? std::optional<int>(fds[3].get()) : std::nullopt);
+  if (!made.ok()) {
+    sys::log().error("[pool {}] spawner: settings of a web server: {}", plan.pool, made.error().message);
+    return {-1, sys::ExecStage::kExec, EINVAL};
   }
+  const PhpCommand &command = made.value();
   sys::ExecPlan exec;
   exec.path = command.path;
   exec.arguments = command.arguments;
@@ -149,6 +147,17 @@ bool serve(const SpawnerPlan &plan, pid_t dispatcher, int control, const ipc::Sp
   return sys::send_packet(control, &reply, sizeof reply, {});
 }
 
+bool is_look(const ipc::LookRequest &request, const sys::Packet &packet) {
+  return request.kind == SpawnKind::kLook && packet.fds.empty() && request.length <= sizeof request.path &&
+         packet.length == static_cast<ssize_t>(offsetof(ipc::LookRequest, path) + request.length);
+}
+
+bool serve_look(const SpawnerPlan &plan, int control, const ipc::LookRequest &request) {
+  ipc::SpawnerReply reply{request.kind, request.id, 0, 0, 0, 0};
+  reply.memory = look_for_script(std::string(request.path, request.length), plan.chroot);
+  return sys::send_packet(control, &reply, sizeof reply, {});
+}
+
 [[noreturn]] void run_spawner(const SpawnerPlan &plan, pid_t dispatcher, int control) {
   sys::set_title("tqfpm: spawner " + plan.pool);
   if (auto status = drop(plan); !status.ok()) {
@@ -160,10 +169,17 @@ bool serve(const SpawnerPlan &plan, pid_t dispatcher, int control, const ipc::Sp
   if (::getppid() != dispatcher)
     ::_exit(0);
   while (true) {
+    ipc::LookRequest buffer{};
     ipc::SpawnerRequest request{};
-    const sys::Packet packet = sys::receive_packet(control, &request, sizeof request);
+    const sys::Packet packet = sys::receive_packet(control, &buffer, sizeof buffer);
     if (packet.length == 0)
       ::_exit(0);
+    if (is_look(buffer, packet)) {
+      if (!serve_look(plan, control, buffer))
+        ::_exit(0);
+      continue;
+    }
+    memcpy(&request, &buffer, sizeof request);
     const bool starts = request.kind == SpawnKind::kTemplate || request.kind == SpawnKind::kWorker;
     const std::size_t least = starts ? 3 : 0;
     const std::size_t most = starts ? 4 : 0; // settings may come with it
@@ -215,6 +231,10 @@ bool SpawnerLink::send(ipc::SpawnKind kind, std::uint32_t id, std::span<const in
 
 bool SpawnerLink::send(const ipc::SpawnerRequest &request) {
   return sys::send_packet(control_.get(), &request, sizeof request, {});
+}
+
+bool SpawnerLink::send(const ipc::LookRequest &request) {
+  return sys::send_packet(control_.get(), &request, offsetof(ipc::LookRequest, path) + request.length, {});
 }
 
 // One answer; false: it is none of the contract.

@@ -18,10 +18,10 @@
 namespace tqfpm::dispatcher {
 
 struct SpawnerPlan {
-  PhpCommand command;
-  std::function<Result<PhpCommand>(int settings)> command_for; // with the settings of a memory file
-  sys::Fd library;                                             // libtqfpm-template.so; none: php.spawn = exec
-  std::optional<sys::Identity> user;                           // to become; none when not root
+  // The command of a template or a worker, perhaps with the settings of a memory file.
+  std::function<Result<PhpCommand>(ipc::SpawnKind kind, std::optional<int> settings)> command;
+  sys::Fd library;                   // libtqfpm-template.so; none: php.spawn = exec
+  std::optional<sys::Identity> user; // to become; none when not root
   std::string pool;
   std::string chroot;
   std::string chdir;
@@ -50,6 +50,7 @@ public:
   // False: the spawner has gone or is behind by too much.
   bool send(ipc::SpawnKind kind, std::uint32_t id, std::span<const int> fds);
   bool send(const ipc::SpawnerRequest &request);
+  bool send(const ipc::LookRequest &request);
 
 private:
   void readable();

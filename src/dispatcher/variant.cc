@@ -90,6 +90,7 @@ void Variant::heard(const ipc::TemplateReply &reply) {
   case ipc::TemplateReplyType::kReady:
     template_->ready = true;
     ++batch_;
+    facts_ = reply.facts;
     timer_.stop();
     failures = 0;
     owner_.template_ready(*this);

@@ -46,6 +46,8 @@ public:
   [[nodiscard]] bool coming() const { return (template_ != nullptr && !template_->ready) || delayed_; }
   // Counts templates that have become ready: workers of an earlier batch do not share memory with later ones.
   [[nodiscard]] unsigned batch() const { return batch_; }
+  // What the newest one that has become ready has read in php.ini.
+  [[nodiscard]] const ipc::PhpFacts &facts() const { return facts_; }
   [[nodiscard]] bool is_template(int pid) const { return template_ != nullptr && template_->pid == pid; }
 
   void start(Duration delay = Duration::zero());
@@ -93,6 +95,7 @@ private:
   std::unique_ptr<Template> template_;
   std::unique_ptr<Template> old_; // the one before, until the loop turns
   unsigned batch_ = 0;
+  ipc::PhpFacts facts_{0, ipc::kFixPathInfo};
   bool delayed_ = false;
   sys::TimerWatch timer_; // until the template must be ready, or until one is started
 };

@@ -59,6 +59,7 @@ enum class SpawnKind : uint32_t {
   kWorker = 2,   // php.spawn = exec; descriptors: listening socket (becomes fd 0), stdout, stderr, (opt) settings
   kTrace = 3,    // no descriptors; the answer is a TraceReply
   kWeigh = 4,    // no descriptors; how much memory a worker has
+  kLook = 5,     // no descriptors; a LookRequest: which part of a path is the script
 };
 // settings: a memory file with [global] and the one pool as canonical INI; without it the pool is as kConfigFd has it.
 struct SpawnerRequest {
@@ -68,13 +69,20 @@ struct SpawnerRequest {
   uint32_t depth;  // kTrace: frames at most
   uint32_t budget; // kTrace: milliseconds that reading may take
 };
+inline constexpr uint32_t kLookPath = 4096;
+struct LookRequest {
+  SpawnKind kind;
+  uint32_t id;
+  uint32_t length;      // bytes of path
+  char path[kLookPath]; // as workers see it, in their root; the packet ends where the path does
+};
 struct SpawnerReply { // for all but kTrace
   SpawnKind kind;
   uint32_t id;
   int32_t pid;     // > 0: started; -1: not. kWeigh: as in the request
   int32_t stage;   // with pid -1: sys::ExecStage
   int32_t errno_;  // with pid -1
-  uint32_t memory; // kWeigh: proportional set size in KiB; 0: not known
+  uint32_t memory; // kWeigh: proportional set size in KiB; 0: not known. kLook: bytes of path that are the script
 };
 enum class TraceResult : uint32_t {
   kTrace = 1, // text; perhaps also why it is no longer
@@ -125,6 +133,12 @@ struct TemplateRequest {
   uint32_t generation; // of the slot, echoed
   uint32_t reserved;
 };
+// What php.ini and the pool have set for PHP, of what tqfpm decides in its place.
+enum PhpFlag : uint32_t { kFixPathInfo = 1, kDiscardPath = 2, kDocRoot = 4, kUserDir = 8 };
+struct PhpFacts {
+  uint32_t version; // as PHP_VERSION_ID; 0: before 8.3
+  uint32_t flags;   // of PhpFlag
+};
 enum class TemplateReplyType : uint32_t {
   kLoaded = 3,      // php-cgi runs with the library and is initialising; sent once, first
   kReady = 1,       // php-cgi has initialised and called accept(); sent once
@@ -135,7 +149,8 @@ struct TemplateReply {
   uint32_t slot;
   uint32_t generation;
   int32_t errno_;
-  int32_t pid; // the template's own
+  int32_t pid;    // the template's own
+  PhpFacts facts; // kReady
 };
 
 // ---------------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -32,6 +33,9 @@
 
 // Every php-cgi has it, a shell script that starts one has it not. Weak: null where it is absent.
 extern "C" __attribute__((weak)) int php_request_startup(void);
+// Directives of php.ini as they are written, and PHP's version (since 8.3).
+extern "C" __attribute__((weak)) int cfg_get_string(const char *name, char **value);
+extern "C" __attribute__((weak)) unsigned int php_version_id(void);
 
 namespace tqfpm::preload {
 
@@ -44,11 +48,44 @@ namespace {
 using namespace tqfpm::ipc;
 using namespace tqfpm::preload;
 
+// ${...} in php.ini means a directive that has been set before, or else a variable of the environment: that is how the
+// default is told from "off" (see dispatcher/php_command.cc).
+constexpr char kFixPathInfoName[] = "cgi.fix_pathinfo";
+
 void close_all(const int *fds, size_t count) {
   for (size_t i = 0; i < count; ++i) {
     if (fds[i] >= 0)
       close(fds[i]);
   }
+}
+
+const char *directive(const char *name) {
+  char *value = nullptr;
+  if (&cfg_get_string == nullptr || cfg_get_string(name, &value) != 0 || value == nullptr)
+    return "";
+  return value;
+}
+
+// As PHP reads a boolean.
+bool is_on(const char *value) {
+  if (strcasecmp(value, "on") == 0 || strcasecmp(value, "yes") == 0 || strcasecmp(value, "true") == 0)
+    return true;
+  while (*value == ' ' || *value == '+' || *value == '-' || *value == '0')
+    ++value;
+  return *value >= '1' && *value <= '9';
+}
+
+PhpFacts php_facts() {
+  PhpFacts facts = {0, 0};
+  if (&cfg_get_string == nullptr)
+    facts.flags = kFixPathInfo; // the default
+  if (&php_version_id != nullptr)
+    facts.version = php_version_id();
+  facts.flags |= is_on(directive("tqfpm.fix_pathinfo")) ? static_cast<uint32_t>(kFixPathInfo) : 0;
+  facts.flags |= is_on(directive("tqfpm.discard_path")) ? static_cast<uint32_t>(kDiscardPath) : 0;
+  facts.flags |= directive("doc_root")[0] != 0 ? static_cast<uint32_t>(kDocRoot) : 0;
+  facts.flags |= directive("user_dir")[0] != 0 ? static_cast<uint32_t>(kUserDir) : 0;
+  return facts;
 }
 
 // To the dispatcher, from the template.
@@ -60,6 +97,8 @@ bool reply(TemplateReplyType type, uint32_t slot, uint32_t generation, int error
   message.generation = generation;
   message.errno_ = error;
   message.pid = getpid();
+  if (type == TemplateReplyType::kReady)
+    message.facts = php_facts();
   return send_all(state.control, &message, sizeof message);
 }
 
@@ -128,6 +167,7 @@ __attribute__((constructor)) void begin(int argc, char **argv, char **) {
   state.not_dumpable = take_number(kEnvDumpable) == 0;
   state.subreaper = take_number(kEnvSubreaper) == 1;
   clean_environment();
+  setenv(kFixPathInfoName, "1", 1); // a shell that starts php-cgi would not have kept it
   (void)fcntl(control, F_SETFD, FD_CLOEXEC);
   close(kTemplateLibraryFd);
   if (argc > 0) {
@@ -251,6 +291,7 @@ bool spawn(const TemplateRequest &request, const int *fds) {
 int serve_template() {
   if (!state.ready_sent) {
     unsetenv("PHP_FCGI_MAX_REQUESTS"); // php-cgi has read it
+    unsetenv(kFixPathInfoName);
     if (state.own_scan_dir)
       unsetenv("PHP_INI_SCAN_DIR");
     set_title(state.template_title);

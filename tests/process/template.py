@@ -41,7 +41,7 @@ class Template:
         self.control.settimeout(20)
 
     def reply(self):
-        kind, slot, generation, error, pid = struct.unpack("=IIIii", self.control.recv(64))
+        kind, slot, generation, error, pid = struct.unpack("=IIIii8x", self.control.recv(64))
         return kind, slot, generation, error, pid
 
     def ready(self):

@@ -76,16 +76,6 @@ TEST(LockedScript, BeginsWithAFolderThatHasASection) {
   EXPECT_EQ(locked_script("../a.php", folders), "./../a.php");
 }
 
-TEST(ScriptPath, ApachesPrefixes) {
-  EXPECT_EQ(script_path("/srv/a.php"), "/srv/a.php");
-  EXPECT_EQ(script_path("proxy:fcgi://127.0.0.1:9000/srv/a.php"), "/srv/a.php");
-  EXPECT_EQ(script_path("proxy:fcgi://php/srv/a.php?x=/y"), "/srv/a.php");
-  EXPECT_EQ(script_path("Proxy:Balancer://cluster/srv/a.php"), "/srv/a.php");
-  EXPECT_EQ(script_path("proxy:fcgi://host"), "proxy:fcgi://host");
-  EXPECT_EQ(script_path("/srv/a?.php"), "/srv/a?.php");
-  EXPECT_EQ(script_path(""), "");
-}
-
 TEST(Params, LengthsThatOverflowAreMalformed) {
   Params params;
   EXPECT_FALSE(params.assign(std::string("\xff\xff\xff\xff\xff\xff\xff\xff", 8)));
