@@ -90,7 +90,7 @@ bool Scripts::act(Request &request, ScriptRequest &script, ScriptAnswer answer, 
     script.write(request.params, [&](std::string_view path, bool has_path_info) {
       // Without a section scripts see the value of cgi.fix_pathinfo that php-cgi is started with; those that look at it
       // do so for the sake of path info.
-      if (locked || has_path_info || (!path.empty() && path.front() != '/'))
+      if (locked || has_path_info || (!path.empty() && path.front() != '/') || path.starts_with("//"))
         return fcgi::locked_script(path, folders_);
       return std::string(path);
     });

@@ -9,7 +9,7 @@ namespace tqfpm::fcgi {
 
 // A path to the same file that begins with "/NAME/" for a NAME of `folders` (sorted), with "/./" or with "./": PHP
 // looks for [PATH=...] sections by the path as it is written. Most paths stay as they are; others are those in the root
-// folder itself, in a folder that is newer than the list, and odd ones ("//var/x.php").
+// folder itself and in a folder that is newer than the list. Of several slashes in front one stays.
 std::string locked_script(std::string_view script, const std::vector<std::string> &folders);
 
 } // namespace tqfpm::fcgi

@@ -117,7 +117,7 @@ def requests(www):
         yield {"SCRIPT_FILENAME": f"{www}/a.php", "SCRIPT_NAME": "/a.php", "PATH_INFO": info, "SERVER_SOFTWARE": "Microsoft-IIS/10.0"}
 
 
-def difference(ours, theirs, unlimited):
+def difference(ours, theirs, unlimited=False):
     """What is not the same, but for a script that is refused in another way."""
     refusals = {403, 404}
     if ours[0] in refusals and theirs[0] in refusals:

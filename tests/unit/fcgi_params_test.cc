@@ -70,7 +70,7 @@ TEST(LockedScript, BeginsWithAFolderThatHasASection) {
   EXPECT_EQ(locked_script("/a.php", folders), "/./a.php");
   EXPECT_EQ(locked_script("/srv", folders), "/./srv");
   EXPECT_EQ(locked_script("/new/a.php", folders), "/./new/a.php");
-  EXPECT_EQ(locked_script("//srv/a.php", folders), "/.//srv/a.php");
+  EXPECT_EQ(locked_script("//srv/a.php", folders), "/srv/a.php");
   EXPECT_EQ(locked_script("/../srv/a.php", folders), "/./../srv/a.php");
   EXPECT_EQ(locked_script("a.php", folders), "./a.php");
   EXPECT_EQ(locked_script("../a.php", folders), "./../a.php");
