@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/networks.h"
+#include "base/text.h"
 
 namespace tqfpm::config {
 
@@ -150,6 +151,17 @@ void PoolRules::others() {
     error("php.spawn", "chroot needs php.spawn = fork: php-cgi itself is outside of the chroot");
 }
 
+// The mechanisms of php-fpm's that Linux has.
+void check_mechanism(LoadResult &result) {
+  const std::string &name = result.config.global.events_mechanism;
+  const std::string known = lower(name);
+  if (name.empty() || known == "epoll" || known == "poll" || known == "select")
+    return;
+  const auto place = result.places.find({"", "events.mechanism"});
+  result.messages.push_back(Message{Severity::kError, place == result.places.end() ? Location{} : place->second, "",
+                                    "event mechanism '" + name + "' is not available on this system", Lead::kPlace});
+}
+
 void check_addresses(LoadResult &result) {
   std::map<std::string, std::string> users;
   const auto claim = [&](const PoolConfig &pool, const Address &listen, const char *directive) {
@@ -174,6 +186,7 @@ void apply_rules(LoadResult &result) {
   for (PoolConfig &pool : result.config.pools)
     PoolRules(result, pool).apply();
   check_addresses(result);
+  check_mechanism(result);
   if (result.config.pools.empty() && result.ok())
     result.messages.push_back(Message{
         Severity::kError, {}, "", "No pool defined. at least one pool section must be specified in config file"});

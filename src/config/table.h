@@ -10,8 +10,8 @@
 namespace tqfpm::config {
 
 enum class Scope : std::uint8_t { kGlobal, kPool };
-enum class Reload : std::uint8_t { kPool, kAll, kMaster }; // what a changed value needs
-enum class State : std::uint8_t { kWorks, kAccepted };
+enum class Reload : std::uint8_t { kPool, kAll, kMaster };       // what a changed value needs
+enum class State : std::uint8_t { kWorks, kAccepted, kNowhere }; // see directives.def
 enum class Origin : std::uint8_t { kFpm, kOwn };
 
 struct Row {

@@ -39,6 +39,9 @@ const char *stage_name(ipc::WorkerStage stage) {
     return "was not adopted by the dispatcher";
   case ipc::WorkerStage::kFds:
     return "did not get its descriptors";
+  case ipc::WorkerStage::kAppArmor:
+    return "cannot change to the AppArmor profile of apparmor_hat, see the kernel's log; its profile must allow "
+           "change_profile to it";
   case ipc::WorkerStage::kNone:
     break;
   }

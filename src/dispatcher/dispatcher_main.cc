@@ -13,6 +13,7 @@
 #include <thread>
 
 #include "dispatcher/dispatcher.h"
+#include "sys/apparmor.h"
 #include "sys/files.h"
 #include "sys/log.h"
 #include "sys/paths.h"
@@ -121,6 +122,20 @@ SpawnerPlan spawner_plan(const DispatcherStart &start, const std::optional<sys::
   return plan;
 }
 
+// As php-fpm: the hat of the profile that we have ourselves.
+Status find_profile(const config::PoolConfig &pool, SpawnerPlan &plan) {
+  if (pool.apparmor_hat.empty())
+    return success();
+  const auto profile = sys::apparmor_profile();
+  if (!profile.ok())
+    return Error{"failed to query apparmor confinement (" + profile.error().message +
+                     R"(). Please check if "/proc/*/attr/current" is read and writeable.)",
+                 profile.error().code};
+  plan.apparmor = profile.value() + "//" + pool.apparmor_hat;
+  plan.apparmor_folder = sys::apparmor_folder();
+  return success();
+}
+
 int complain(const std::string &pool, const std::string &what) {
   ipc::DispatcherReport message{ipc::DispatcherMessage::kFailed, 0, {}};
   message.length = static_cast<std::uint32_t>(std::min(what.size(), sizeof message.text));
@@ -148,7 +163,10 @@ int serve(const DispatcherStart &start, const std::optional<sys::Identity> &user
   auto processes = sys::Mapping::map(ipc::kProcessesFd, sizeof(status::ProcessBoard));
   if (!scoreboard.ok() || !processes.ok())
     return complain(pool.name, scoreboard.ok() ? processes.error().message : scoreboard.error().message);
-  auto spawner = fork_spawner(spawner_plan(start, user, std::move(library)));
+  SpawnerPlan plan = spawner_plan(start, user, std::move(library));
+  if (auto status = find_profile(pool, plan); !status.ok())
+    return complain(pool.name, status.error().message);
+  auto spawner = fork_spawner(plan);
   if (!spawner.ok())
     return complain(pool.name, spawner.error().message);
   sys::profile_start(pool.name);

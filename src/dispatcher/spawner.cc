@@ -54,6 +54,10 @@ void prepare_template(const SpawnerPlan &plan, pid_t dispatcher, std::vector<std
     add_variable(environment, ipc::kEnvDumpable, "0");
   if (plan.subreaper)
     add_variable(environment, ipc::kEnvSubreaper, "1");
+  if (!plan.apparmor.empty()) {
+    add_variable(environment, ipc::kEnvAppArmor, "changeprofile " + plan.apparmor);
+    add_variable(environment, ipc::kEnvAppArmorFolder, plan.apparmor_folder);
+  }
   if (!plan.chroot.empty())
     add_variable(environment, ipc::kEnvChroot, plan.chroot);
   if (!plan.chdir.empty())
@@ -102,6 +106,8 @@ sys::ExecResult start_php(const SpawnerPlan &plan, pid_t dispatcher, SpawnKind k
     exec.fds = {{fds[0].get(), 0}, {fds[1].get(), 1}, {fds[2].get(), 2}};
     exec.chroot = plan.chroot;
     exec.directory = plan.chdir;
+    exec.apparmor = plan.apparmor.empty() ? "" : "exec " + plan.apparmor;
+    exec.apparmor_file = plan.apparmor_folder + "/exec";
     exec.subreaper = plan.subreaper;
     exec.tracer = ::getpid();
   }

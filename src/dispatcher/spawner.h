@@ -25,6 +25,8 @@ struct SpawnerPlan {
   std::string pool;
   std::string chroot;
   std::string chdir;
+  std::string apparmor;        // profile of the workers; empty: as it is
+  std::string apparmor_folder; // with AppArmor's files
   std::optional<std::uint64_t> limit_files;
   std::optional<std::uint64_t> limit_core;
   std::optional<int> priority; // process.priority, set while root

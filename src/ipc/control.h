@@ -110,9 +110,11 @@ inline constexpr char kEnvDispatcherPid[] =
     "TQFPM_DISPATCHER_PID";                                 // decimal; a worker whose parent is another one exits
 inline constexpr char kEnvTracerPid[] = "TQFPM_TRACER_PID"; // decimal; the spawner, which may read workers (slow log)
 inline constexpr char kEnvChroot[] = "TQFPM_CHROOT";        // optional: workers chroot here (needs CAP_SYS_CHROOT)
-inline constexpr char kEnvChdir[] = "TQFPM_CHDIR";          // optional: workers chdir here (after chroot)
-inline constexpr char kEnvWorkerTitle[] = "TQFPM_WORKER_TITLE";     // what ps shows for a worker
-inline constexpr char kEnvTemplateTitle[] = "TQFPM_TEMPLATE_TITLE"; // what ps shows for the template
+inline constexpr char kEnvAppArmor[] = "TQFPM_APPARMOR";    // optional: workers change to this profile (apparmor_hat)
+inline constexpr char kEnvAppArmorFolder[] = "TQFPM_APPARMOR_FOLDER"; // where AppArmor's files of a process are
+inline constexpr char kEnvChdir[] = "TQFPM_CHDIR";                    // optional: workers chdir here (after chroot)
+inline constexpr char kEnvWorkerTitle[] = "TQFPM_WORKER_TITLE";       // what ps shows for a worker
+inline constexpr char kEnvTemplateTitle[] = "TQFPM_TEMPLATE_TITLE";   // what ps shows for the template
 inline constexpr char kEnvDumpable[] = "TQFPM_DUMPABLE"; // optional, 0: workers are not dumpable (process.dumpable)
 inline constexpr char kEnvSubreaper[] =
     "TQFPM_SUBREAPER"; // optional, 1: a worker keeps its descendants below itself (process.kill_descendants)
@@ -161,7 +163,15 @@ enum class WorkerReportType : uint32_t {
   kStatus = 4,    // a script has called fpm_get_status(): it waits for ChannelMessage::kStatus
   kFailed = 3,    // could not chroot, chdir or drop a capability; stage and errno_ say what; the worker exits
 };
-enum class WorkerStage : uint32_t { kNone = 0, kChroot = 1, kChdir = 2, kCapabilities = 3, kParent = 4, kFds = 5 };
+enum class WorkerStage : uint32_t {
+  kNone = 0,
+  kChroot = 1,
+  kChdir = 2,
+  kCapabilities = 3,
+  kParent = 4,
+  kFds = 5,
+  kAppArmor = 6
+};
 struct WorkerReport {
   WorkerReportType type;
   uint32_t slot;

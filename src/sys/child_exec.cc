@@ -82,6 +82,13 @@ bool set_limits(const ExecPlan &plan) noexcept {
          (!plan.limit_core || set_limit(RLIMIT_CORE, *plan.limit_core));
 }
 
+// "exec NAME": for the program that is executed next.
+bool set_profile(const ExecPlan &plan) noexcept {
+  const int fd = ::open(plan.apparmor_file.c_str(), O_WRONLY | O_CLOEXEC);
+  return fd >= 0 &&
+         ::write(fd, plan.apparmor.data(), plan.apparmor.size()) == static_cast<ssize_t>(plan.apparmor.size());
+}
+
 [[noreturn]] void run_child(Prepared &prepared) noexcept {
   const ExecPlan &plan = *prepared.plan;
   reset_signals();
@@ -101,6 +108,8 @@ bool set_limits(const ExecPlan &plan) noexcept {
     give_up(prepared, ExecStage::kChroot);
   if (!plan.directory.empty() && ::chdir(plan.directory.c_str()) != 0)
     give_up(prepared, ExecStage::kChdir);
+  if (!plan.apparmor.empty() && !set_profile(plan))
+    give_up(prepared, ExecStage::kAppArmor);
   ::execve(plan.path.c_str(), prepared.arguments.data(), prepared.environment.data());
   give_up(prepared, ExecStage::kExec);
 }
@@ -157,6 +166,8 @@ const char *stage_text(ExecStage stage) {
     return "cannot change to its directory (chdir)";
   case ExecStage::kExec:
     return "cannot execute";
+  case ExecStage::kAppArmor:
+    return "cannot set the AppArmor profile of apparmor_hat for";
   }
   return "unknown stage";
 }

@@ -15,7 +15,7 @@
 namespace tqfpm::sys {
 
 // What the child was doing when it failed.
-enum class ExecStage : std::int32_t { kNone, kFork, kFds, kLimits, kPriority, kChroot, kChdir, kExec };
+enum class ExecStage : std::int32_t { kNone, kFork, kFds, kLimits, kPriority, kChroot, kChdir, kExec, kAppArmor };
 // "cannot change to its directory" and the like, for "pool www: <text> of worker: <strerror>".
 const char *stage_text(ExecStage stage);
 
@@ -27,9 +27,11 @@ struct ExecPlan {
   std::optional<std::uint64_t> limit_files; // RLIMIT_NOFILE, soft and hard
   std::optional<std::uint64_t> limit_core;  // RLIMIT_CORE; UINT64_MAX: unlimited
   std::optional<int> priority;
-  std::string chroot;    // empty: none
-  std::string directory; // empty: as it is
-  bool detach = false;   // fork twice: the process becomes a child of the nearest subreaper, not of the caller
+  std::string chroot;        // empty: none
+  std::string directory;     // empty: as it is
+  std::string apparmor;      // empty: none; AppArmor profile of the program
+  std::string apparmor_file; // where that is written to
+  bool detach = false;       // fork twice: the process becomes a child of the nearest subreaper, not of the caller
   bool new_session = false;
   bool subreaper = false; // descendants that lose their parent become its children
   pid_t tracer = -1;      // > 0: this process may read the child's memory, also where yama restricts that

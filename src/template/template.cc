@@ -159,6 +159,8 @@ __attribute__((constructor)) void begin(int argc, char **argv, char **) {
   state.connection = -1;
   state.dispatcher = take_number(kEnvDispatcherPid);
   state.tracer = take_number(kEnvTracerPid);
+  take_text(kEnvAppArmor, state.apparmor, sizeof state.apparmor);
+  take_text(kEnvAppArmorFolder, state.apparmor_folder, sizeof state.apparmor_folder);
   take_text(kEnvChroot, state.chroot, sizeof state.chroot);
   take_text(kEnvChdir, state.chdir, sizeof state.chdir);
   take_text(kEnvWorkerTitle, state.worker_title, sizeof state.worker_title);
@@ -207,6 +209,30 @@ void drop_capabilities() {
     fail(WorkerStage::kCapabilities, errno);
 }
 
+// Before chroot, behind which there is no /proc. The new profile has to allow what follows, as with php-fpm.
+int open_apparmor() {
+  if (state.apparmor[0] == 0)
+    return -1;
+  char path[kTitleSize + 16];
+  const size_t length = strlen(state.apparmor_folder);
+  memcpy(path, state.apparmor_folder, length);
+  memcpy(path + length, "/current", sizeof "/current");
+  const int fd = open(path, O_WRONLY | O_CLOEXEC);
+  if (fd < 0)
+    fail(WorkerStage::kAppArmor, errno);
+  return fd;
+}
+
+void change_profile(int fd) {
+  if (fd < 0)
+    return;
+  const size_t length = strlen(state.apparmor);
+  const ssize_t written = write(fd, state.apparmor, length);
+  if (written != static_cast<ssize_t>(length))
+    fail(WorkerStage::kAppArmor, written < 0 ? errno : EIO);
+  close(fd);
+}
+
 void enter_directory() {
   if (state.chroot[0] != 0) {
     if (chroot(state.chroot) != 0)
@@ -234,7 +260,9 @@ void become_worker(const TemplateRequest &request, const int *fds, pid_t between
     fail(WorkerStage::kFds, errno);
   close(fds[1]);
   close(fds[2]);
+  const int apparmor = open_apparmor();
   enter_directory();
+  change_profile(apparmor);
   // After the credentials, whose change clears it. If the dispatcher dies its workers finish and go.
   (void)prctl(PR_SET_PDEATHSIG, SIGTERM);
   if (getppid() != state.dispatcher)

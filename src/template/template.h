@@ -32,6 +32,8 @@ struct State {
   bool subreaper;
   char *title_start;
   size_t title_size;
+  char apparmor[kPathSize];         // "changeprofile NAME"; empty: none
+  char apparmor_folder[kTitleSize]; // with the file to write that to
   char chroot[kPathSize];
   char chdir[kPathSize];
   char worker_title[kTitleSize];

@@ -153,6 +153,8 @@ std::string man_row(const Row &row) {
     out += ".Em tqfpm's own .\n";
   if (row.state == State::kAccepted)
     out += ".Em Accepted, no effect yet .\n";
+  if (row.state == State::kNowhere)
+    out += ".Em No effect here .\n";
   return out;
 }
 
@@ -190,6 +192,8 @@ std::string sample_row(const Row &row) {
     text += " (tqfpm's own)";
   if (row.state == State::kAccepted)
     text += " (accepted, no effect yet)";
+  if (row.state == State::kNowhere)
+    text += " (no effect here)";
   const std::string name = row.array ? std::string(row.name) + "[NAME]" : row.name;
   const std::string_view value = sample_value(row.name);
   if (!value.empty())

@@ -96,14 +96,15 @@ TEST(Load, ListenAddresses) {
 }
 
 TEST(Load, PoolAndPrefixAreExpanded) {
-  const LoadResult result =
-      load_text("[a]\nprefix = /srv/$pool\nlisten = a.sock\npm = static\npm.max_children = 1\n"
-                "slowlog = $prefix/log/$pool.slow\nchdir = /data/$pool\naccess.log = log/$pool.log\n"
-                "php_admin_value[error_log] = /log/$pool.php\n");
+  const LoadResult result = load_text(
+      "[a]\nprefix = /srv/$pool\nlisten = a.sock\npm = static\npm.max_children = 1\n"
+      "slowlog = $prefix/log/$pool.slow\nchdir = data/$pool\nchroot = /jails/$pool\naccess.log = log/$pool.log\n"
+      "php_admin_value[error_log] = /log/$pool.php\n");
   const PoolConfig &pool = result.config.pools.at(0);
   EXPECT_EQ(pool.listen.path, "/srv/a/a.sock");
   EXPECT_EQ(pool.slowlog, "/srv/a/log/a.slow");
-  EXPECT_EQ(pool.chdir, "/data/a");
+  EXPECT_EQ(pool.chdir, "/srv/a/data/a");
+  EXPECT_EQ(pool.chroot, "/jails/a");
   EXPECT_EQ(pool.access_log, "/srv/a/log/a.log");
   EXPECT_EQ(pool.php_admin_value.at(0).value, "/log/a.php");
 }
@@ -166,9 +167,11 @@ TEST(Load, Messages) {
             "/etc/a.conf:5: [pool www] chroot needs php.spawn = fork: php-cgi itself is outside of the chroot");
   EXPECT_EQ(only_message(kPool + kPool + "[b]\nlisten = /run/www.sock\npm = static\npm.max_children = 4\n"),
             "/etc/a.conf:10: [pool b] unable to set listen address as it's already used in another pool 'www'");
+  EXPECT_EQ(only_message("[global]\nevents.mechanism = EPOLL\n" + kPool),
+            "/etc/a.conf:2: 'events.mechanism' has no effect here, see tqfpm.conf(5)");
   EXPECT_EQ(only_message("[global]\n"), "No pool defined. at least one pool section must be specified in config file");
   EXPECT_EQ(only_message(kPool + "listen.setfib = 1\n"),
-            "/etc/a.conf:5: [pool www] 'listen.setfib' accepted, no effect yet");
+            "/etc/a.conf:5: [pool www] 'listen.setfib' has no effect here, see tqfpm.conf(5)");
   EXPECT_EQ(only_message(kPool + "request_slowlog_timeout = 1\n"),
             "/etc/a.conf:5: [pool www] 'slowlog' must be specified for use with 'request_slowlog_timeout'");
   EXPECT_EQ(only_message(kPool + "slowlog = /x\nrequest_slowlog_timeout = 9\nrequest_terminate_timeout = 5\n"),
