@@ -135,6 +135,7 @@ format:
 docs: $(BUILD)/gendoc
 	$(BUILD)/gendoc --man >man/tqfpm.conf.5.new && mv man/tqfpm.conf.5.new man/tqfpm.conf.5
 	$(BUILD)/gendoc --sample >etc/tqfpm.d/www.conf.default.new && mv etc/tqfpm.d/www.conf.default.new etc/tqfpm.d/www.conf.default
+	$(BUILD)/gendoc --directives >man/php-fpm-directives.md.new && mv man/php-fpm-directives.md.new man/php-fpm-directives.md
 
 demo: install-deps
 	$(MAKE) $(JOBS) all
@@ -151,7 +152,7 @@ install: all
 	install -m 644 libtqfpm-template.so $(DESTDIR)$(libdir)/tqfpm/libtqfpm-template.so
 	install -m 644 man/tqfpm.8 $(DESTDIR)$(mandir)/man8/tqfpm.8
 	install -m 644 man/tqfpm.conf.5 $(DESTDIR)$(mandir)/man5/tqfpm.conf.5
-	install -m 644 README.md ChangeLog LICENSE $(DESTDIR)$(docdir)/
+	install -m 644 README.md ChangeLog LICENSE man/php-fpm-directives.md $(DESTDIR)$(docdir)/
 	sed 's|^include = etc/|include = $(sysconfdir)/|' etc/tqfpm.conf >$(DESTDIR)$(sysconfdir)/tqfpm.conf.default
 	chmod 644 $(DESTDIR)$(sysconfdir)/tqfpm.conf.default
 	install -m 644 etc/tqfpm.d/www.conf.default $(DESTDIR)$(sysconfdir)/tqfpm.d/www.conf.default

@@ -1,6 +1,7 @@
-// gendoc: prints what is derived from the directive table: man/tqfpm.conf.5 and etc/tqfpm.d/www.conf.default.
-//   gendoc --man | --sample     print one
-//   gendoc --check FOLDER       compare both with the files there; 1 if one is stale
+// gendoc: prints what is derived from the directive table: man/tqfpm.conf.5, etc/tqfpm.d/www.conf.default and
+// man/php-fpm-directives.md.
+//   gendoc --man | --sample | --directives    print one
+//   gendoc --check FOLDER                     compare all with the files there; 1 if one is stale
 #include <fmt/format.h>
 
 #include <cstdio>
@@ -10,6 +11,7 @@
 #include <sstream>
 
 #include "base/text.h"
+#include "config/differences.h"
 #include "config/table.h"
 
 namespace {
@@ -76,7 +78,12 @@ at the beginning, its prefix.
 All errors of all files are reported in one run, each with file, line and pool:
 .Dl FILE:LINE: [pool www] unknown directive 'listn', did you mean 'listen'?
 .Pp
-Directives are php-fpm's and mean the same, unless they are marked as tqfpm's own.
+Directives are php-fpm's and mean the same, unless they are marked as
+.Em tqfpm's own .
+Where one of php-fpm's does more here it says
+.Em Better than in php-fpm ,
+where it is not the same
+.Em Other than in php-fpm .
 )";
 
 constexpr char kManTail[] = R"(.Sh EXAMPLES
@@ -100,6 +107,14 @@ constexpr char kSampleHead[] = R"(; A pool of tqfpm. Made by gendoc from src/con
 ; Copy it to a name that ends in .conf and change what you need. Lines with a semicolon show the default.
 
 [www]
+)";
+
+constexpr char kDirectivesHead[] =
+    R"(<!-- Made by gendoc from src/config/directives.def and differences.def: change it there. -->
+# php-fpm's directives in tqfpm
+
+All of them, of PHP 8.5's php-fpm. *same*: as there. *better*: the same line gives more. *different*: look before you move;
+`tqfpm --migrate` names those that you have set. How they are written, their defaults and ranges: tqfpm.conf(5).
 )";
 
 // What the sample sets; everything else is shown with its default, as a comment.
@@ -151,10 +166,15 @@ std::string man_row(const Row &row) {
   out += "\n" + roff(row.doc) + reload_text(row.reload) + "\n";
   if (row.origin == Origin::kOwn)
     out += ".Em tqfpm's own .\n";
+  else if (const config::Comparison comparison = config::compare(row);
+           row.state != State::kAccepted && comparison.kind != config::Difference::kSame)
+    out += fmt::format(".Em {} than in php-fpm :\n{}\n",
+                       comparison.kind == config::Difference::kBetter ? "Better" : "Other",
+                       roff(std::string(comparison.why)));
   if (row.state == State::kAccepted)
     out += ".Em Accepted, no effect yet .\n";
   if (row.state == State::kNowhere)
-    out += ".Em No effect here .\n";
+    out += ".Em \\&No effect here .\n";
   return out;
 }
 
@@ -213,6 +233,44 @@ std::string sample() {
   return out;
 }
 
+std::string directives_of(Scope scope) {
+  std::string out = "| directive | here | |\n| --- | --- | --- |\n";
+  for (const Row &row : config::table()) {
+    if (row.scope != scope || row.origin != Origin::kFpm)
+      continue;
+    const config::Comparison comparison = config::compare(row);
+    out += fmt::format("| `{}` | {} | {} |\n", row.name, config::word_of(comparison.kind), comparison.why);
+  }
+  return out;
+}
+
+std::string own_directives() {
+  std::string out;
+  for (const Row &row : config::table()) {
+    if (row.origin == Origin::kOwn)
+      out += fmt::format("{}`{}{}`", out.empty() ? "" : ", ", row.name, row.scope == Scope::kGlobal ? " (global)" : "");
+  }
+  return out;
+}
+
+std::string directives() {
+  return std::string(kDirectivesHead) + "\n## [global]\n\n" + directives_of(Scope::kGlobal) + "\n## Pools\n\n" +
+         directives_of(Scope::kPool) + "\n## tqfpm's own\n\n" + own_directives() + ". See tqfpm.conf(5).\n";
+}
+
+// A row of differences.def for a directive that does not exist, or is no one's of php-fpm, is a mistake.
+bool differences_make_sense() {
+  bool good = true;
+  for (const config::Comparison &each : config::comparisons()) {
+    const Row *row = config::find_row(each.scope, each.name);
+    if (row != nullptr && row->origin == Origin::kFpm && row->state != State::kAccepted)
+      continue;
+    std::cerr << "differences.def: " << each.name << " is no directive of php-fpm's that works here\n";
+    good = false;
+  }
+  return good;
+}
+
 bool same(const std::string &path, const std::string &expected) {
   std::ifstream file(path);
   std::ostringstream text;
@@ -231,12 +289,15 @@ int main(int argc, char **argv) {
     std::cout << man();
   else if (what == "--sample")
     std::cout << sample();
+  else if (what == "--directives")
+    std::cout << directives();
   else if (what == "--check" && argc == 3) {
     const std::string folder = argv[2];
     const bool man_same = same(folder + "/man/tqfpm.conf.5", man());
-    return same(folder + "/etc/tqfpm.d/www.conf.default", sample()) && man_same ? 0 : 1;
+    const bool directives_same = same(folder + "/man/php-fpm-directives.md", directives()) && differences_make_sense();
+    return same(folder + "/etc/tqfpm.d/www.conf.default", sample()) && man_same && directives_same ? 0 : 1;
   } else {
-    std::cerr << "usage: gendoc --man | --sample | --check FOLDER\n";
+    std::cerr << "usage: gendoc --man | --sample | --directives | --check FOLDER\n";
     return 64;
   }
   return std::cout.flush() ? 0 : 1;

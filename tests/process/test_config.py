@@ -177,7 +177,7 @@ def test_installed_below_a_prefix(folder, server):
     subprocess.run(["make", "-s", "install", f"prefix={prefix}"], cwd=copy, check=True, capture_output=True, text=True)
     installed = [str(p.relative_to(prefix)) for p in prefix.rglob("*") if p.is_file()]
     for name in ("sbin/tqfpm", "lib/tqfpm/libtqfpm-template.so", "etc/tqfpm.conf.default", "etc/tqfpm.d/www.conf.default",
-                 "share/man/man8/tqfpm.8", "share/man/man5/tqfpm.conf.5", "share/doc/tqfpm/README.md"):
+                 "share/man/man8/tqfpm.8", "share/man/man5/tqfpm.conf.5", "share/doc/tqfpm/README.md", "share/doc/tqfpm/php-fpm-directives.md"):
         assert name in installed
     shutil.rmtree(copy)
     shutil.copy(prefix / "etc/tqfpm.conf.default", prefix / "etc/tqfpm.conf")
