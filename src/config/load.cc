@@ -228,7 +228,7 @@ void Loader::finish_pool(PoolConfig &pool) {
 
 void Loader::resolve_environment(PoolConfig &pool) {
   std::erase_if(pool.env, [this](KeyValue &each) {
-    if (!each.value.starts_with('$') || !request_.environment)
+    if (!each.value.starts_with('$') || !request_.environment || request_.keep_environment)
       return false;
     const auto value = request_.environment(each.value.substr(1));
     each.value = value.value_or("");

@@ -37,6 +37,7 @@ struct LoadRequest {
   std::string prefix;            // of the command line; empty: default_prefix
   std::string default_prefix;    // of the installation
   std::string default_error_log; // when none is set
+  bool keep_environment = false; // env[X] = $X stays as it is
   std::function<std::optional<std::string>(const std::string &)> environment; // for $NAME in env[] and ${NAME}
 };
 

@@ -11,6 +11,7 @@
 #include "config/dump.h"
 #include "config/php_constants.h"
 #include "master/master.h"
+#include "master/migrate.h"
 #include "master/options.h"
 #include "sys/files.h"
 #include "sys/log.h"
@@ -240,6 +241,8 @@ int master_main(int argc, char **argv) {
     return ask_php(options, {"-i"});
   if (options.modules)
     return ask_php(options, {"-m"});
+  if (!options.migrate.empty())
+    return migrate(options);
   if (options.test > 0)
     return test(options);
   return run(options, argc, argv);

@@ -31,6 +31,8 @@ constexpr Spec kSpecs[] = {
     {"nodaemonize", 'F', nullptr, "stay in the foreground"},
     {"force-stderr", 'O', nullptr, "in the foreground: log to standard error"},
     {"allow-to-run-as-root", 'R', nullptr, "let pools run as root (disabled by default)"},
+    {"migrate", 'M', "<file>|<dir>|8.2", "write php-fpm's configuration as tqfpm's, and report"},
+    {"to", 'T', "<dir>", "folder for --migrate, ./tqfpm-migrated by default"},
 };
 
 std::string short_options() {
@@ -96,6 +98,12 @@ void apply(Options &options, int letter, const char *argument) {
   case 'R':
     options.allow_root = true;
     return;
+  case 'M':
+    options.migrate = argument;
+    return;
+  case 'T':
+    options.migrate_to = argument;
+    return;
   default:
     return;
   }
@@ -128,8 +136,8 @@ Result<Options> parse_options(int argc, char **argv) {
 std::string usage(const std::string &program) {
   const std::string name = program.substr(program.rfind('/') + 1);
   std::string text = fmt::format("Usage: {} [-himvtnDFOR] [-y <file>] [-p <prefix>] [-g <pid>] [-c <file>] "
-                                 "[-d foo[=bar]]\n",
-                                 name);
+                                 "[-d foo[=bar]]\n       {} -M <file>|<dir>|8.2 [-T <dir>]\n",
+                                 name, name);
   for (const Spec &spec : kSpecs) {
     const std::string value = spec.argument != nullptr ? std::string(" ") + spec.argument : "";
     text += fmt::format("  -{}, --{:<32}{}\n", spec.letter, spec.name + value, spec.help);

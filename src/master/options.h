@@ -24,6 +24,8 @@ struct Options {
   bool version = false;             // -v
   bool modules = false;             // -m
   bool help = false;                // -h
+  std::string migrate;              // -M: from where
+  std::string migrate_to;           // -T: the folder
 };
 
 // Error: a wrong option; the message names it. `argv` may be permuted.

@@ -170,7 +170,7 @@ Result<std::string> find_php(const config::PoolConfig &pool, const std::string &
   return Error{"php-cgi was not found in PATH; install it (Debian: package php-cgi) or set php.binary"};
 }
 
-config::LoadResult load_configuration(const Options &options) {
+config::LoadResult read_configuration(const Options &options, bool keep_environment) {
   ConfigFiles files;
   config::LoadRequest request;
   request.path = options.config_path;
@@ -181,7 +181,12 @@ config::LoadResult load_configuration(const Options &options) {
     const char *value = std::getenv(name.c_str());
     return value != nullptr ? std::optional<std::string>(value) : std::nullopt;
   };
-  config::LoadResult result = config::load(request, files);
+  request.keep_environment = keep_environment;
+  return config::load(request, files);
+}
+
+config::LoadResult load_configuration(const Options &options) {
+  config::LoadResult result = read_configuration(options, false);
   for (config::PoolConfig &pool : result.config.pools) {
     check_accounts(pool, options, result);
     check_rights(pool, options, result);
@@ -189,7 +194,7 @@ config::LoadResult load_configuration(const Options &options) {
     if (options.test == 0)
       warn_of_open_socket(pool, result);
     find_ini(pool, options);
-    check_php(pool, request.path, result);
+    check_php(pool, options.config_path, result);
     auto format = status::AccessFormat::compile(pool.access_format);
     if (!format.ok())
       result.say(config::Severity::kError, pool, "access.format",

@@ -16,6 +16,8 @@ namespace tqfpm::master {
 // Loads and checks everything that can be checked without changing anything: what -t does. Messages of
 // the system's side (users, php-cgi) are added to those of the files; php.binary of each pool is filled in.
 config::LoadResult load_configuration(const Options &options);
+// The files alone. `keep_environment`: env[X] = $X stays as it is.
+config::LoadResult read_configuration(const Options &options, bool keep_environment);
 
 // The listening sockets that were there before: from a reload or from systemd.
 struct InheritedSocket {
