@@ -113,14 +113,8 @@ void PoolRules::pages() {
 }
 
 void PoolRules::paths() {
-  const auto must_be_absolute = [this](const char *directive, const std::string &path) {
-    if (!path.empty() && path.front() != '/')
-      error(directive, fmt::format("the {} path '{}' must start with a '/'", directive, path));
-  };
-  must_be_absolute("chdir", pool_.chdir);
-  must_be_absolute("chroot", pool_.chroot);
-  if (is_set("prefix"))
-    must_be_absolute("prefix", pool_.prefix);
+  if (is_set("prefix") && !pool_.prefix.empty() && pool_.prefix.front() != '/')
+    error("prefix", fmt::format("the prefix path '{}' must start with a '/'", pool_.prefix));
   if (pool_.request_slowlog_timeout > Duration::zero() && pool_.slowlog.empty())
     error("request_slowlog_timeout", "'slowlog' must be specified for use with 'request_slowlog_timeout'");
   if (pool_.request_terminate_timeout > Duration::zero() &&

@@ -161,8 +161,6 @@ TEST(Load, Messages) {
   EXPECT_EQ(only_message(kPool + "user[x] = a\n"), "/etc/a.conf:5: [pool www] 'user' takes no [x]");
   EXPECT_EQ(only_message(kPool + "ping.path = ping\n"),
             "/etc/a.conf:5: [pool www] the ping path 'ping' must start with a '/'");
-  EXPECT_EQ(only_message(kPool + "chdir = data\n"),
-            "/etc/a.conf:5: [pool www] the chdir path 'data' must start with a '/'");
   EXPECT_EQ(only_message(kPool + "php.spawn = exec\nchroot = /srv\n"),
             "/etc/a.conf:5: [pool www] chroot needs php.spawn = fork: php-cgi itself is outside of the chroot");
   EXPECT_EQ(only_message(kPool + kPool + "[b]\nlisten = /run/www.sock\npm = static\npm.max_children = 4\n"),
