@@ -83,7 +83,8 @@ Crew::Crew(sys::EventLoop &loop, CrewOwner &owner, const config::PoolConfig &poo
       measures_(settings.measures), faults_(static_cast<std::size_t>(settings.global.emergency_restart_threshold),
                                             settings.global.emergency_restart_interval),
       slow_log_(loop, static_cast<SlowLogOwner &>(*this), pool, scoreboard_),
-      decide_timer_(loop, [this] { owner_.crew_changed(); }), deadline_timer_(loop, [this] { check_deadlines(); }) {
+      early_timer_(loop, [this] { say_early_lines(); }), decide_timer_(loop, [this] { owner_.crew_changed(); }),
+      deadline_timer_(loop, [this] { check_deadlines(); }) {
   link_ = std::make_unique<SpawnerLink>(
       loop_, std::move(spawner_.control), [this](const ipc::SpawnerReply &reply) { spawner_replied(reply); },
       [this](const ipc::TraceReply &reply) { slow_log_.answered(reply); },
@@ -227,6 +228,8 @@ bool Crew::assign(Request &request, WorkerId id, std::string head) {
     table_.set(id, WorkerState::kAborting, now);
     return false;
   }
+  if (early_)
+    say_early_lines();
   table_.set(id, WorkerState::kBusy, now);
   last_variant_ = table_.variant(id);
   request.worker = id;

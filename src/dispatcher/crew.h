@@ -124,6 +124,8 @@ private:
   void spawn_failed(pool::WorkerId id, int error) override;
   [[nodiscard]] std::size_t room_beside(std::size_t words) const;
   void fall_back(const std::string &why);
+  void template_said(const std::string &line);
+  void say_early_lines();
   Variant &own_variant() { return *variants_.front(); }
   [[nodiscard]] Variant &variant_of(const Backend &backend) const { return *variants_[table_.variant(backend.id())]; }
   [[nodiscard]] bool unused(const Variant &variant) const;
@@ -209,11 +211,14 @@ private:
   Measures measures_;
   pool::FaultWindow faults_;
   bool ready_ = false;
+  bool early_ = true;                    // nothing has been served: the log is for the lines of the start
+  std::vector<std::string> early_lines_; // of the template, until then
   bool draining_ = false;
   bool orphans_wait_ = false; // to be killed as soon as all children are known
   bool replacing_ = false;    // workers that start take the place of ones that died: worth a NOTICE
   std::uint32_t next_order_ = 1;
   SlowLog slow_log_;
+  sys::TimerWatch early_timer_;
   sys::TimerWatch decide_timer_;
   sys::TimerWatch deadline_timer_;
 };

@@ -14,6 +14,8 @@ namespace {
 
 constexpr Duration kRefusal = seconds(5); // how long settings that PHP did not start with are not tried again
 
+constexpr Duration kEarly = seconds(2); // from this pool's readiness until surely all of them are
+
 } // namespace
 
 std::uint32_t Crew::order_template(Variant &variant, std::span<const int> fds) {
@@ -25,16 +27,32 @@ std::uint32_t Crew::order_template(Variant &variant, std::span<const int> fds) {
 }
 
 std::unique_ptr<WorkerOutput> Crew::template_output(sys::Fd pipe) {
-  const std::string said = "[pool " + pool_.name + "] php-cgi said: ";
+  const std::size_t words = pool_.name.size() + std::string_view("[pool ] php-cgi said: ").size();
   return std::make_unique<WorkerOutput>(
-      loop_, std::move(pipe), log_buffering_, [this, said] { return room_beside(said.size()); },
-      [said](const std::string &line) {
-        // The settings were written for php-fpm: php-cgi has some of its extensions built in.
-        if (line.find(" is already loaded") != std::string::npos)
-          sys::log().debug("{}{}", said, line);
-        else
-          sys::log().warning("{}{}", said, line);
-      });
+      loop_, std::move(pipe), log_buffering_, [this, words] { return room_beside(words); },
+      [this](const std::string &line) { template_said(line); });
+}
+
+// What PHP says while it starts comes in the log after the lines of tqfpm's own start, as with php-fpm, whose workers
+// start later; at once if it does not start.
+void Crew::template_said(const std::string &line) {
+  constexpr std::size_t kLines = 1000;
+  if (early_ && early_lines_.size() < kLines) {
+    early_lines_.push_back(line);
+    return;
+  }
+  // The settings were written for php-fpm: php-cgi has some of its extensions built in.
+  if (line.find(" is already loaded") != std::string::npos)
+    sys::log().debug("[pool {}] php-cgi said: {}", pool_.name, line);
+  else
+    sys::log().warning("[pool {}] php-cgi said: {}", pool_.name, line);
+}
+
+void Crew::say_early_lines() {
+  early_ = false;
+  early_timer_.stop();
+  for (const std::string &line : std::exchange(early_lines_, {}))
+    template_said(line);
 }
 
 // When the first worker is idle, so that the first request does not wait for one; or cannot be had, which is said and
@@ -42,6 +60,7 @@ std::unique_ptr<WorkerOutput> Crew::template_output(sys::Fd pipe) {
 void Crew::be_ready() {
   if (std::exchange(ready_, true))
     return;
+  early_timer_.at(Clock::now() + kEarly);
   owner_.crew_ready();
 }
 
@@ -61,6 +80,7 @@ void Crew::spawn_failed(pool::WorkerId id, int error) {
 
 // A template of the pool's own settings has to be there always; one of others when it is needed again.
 void Crew::template_gone(Variant &variant, const std::string &why, bool was_ready) {
+  say_early_lines();
   if (draining_)
     return;
   if (variant.number() != 0) {

@@ -15,9 +15,9 @@ public:
   Recycling(std::uint64_t max_requests, std::size_t max_children, std::uint32_t seed)
       : max_requests_(max_requests), at_once_(std::max<std::size_t>(1, max_children / 4)), random_(seed) {}
 
-  // Requests after which a new worker is due: pm.max_requests or up to a tenth fewer, never more. 0: never.
+  // Requests after which a new worker is due: pm.max_requests or up to a quarter fewer, never more. 0: never.
   std::uint64_t limit() {
-    const std::uint64_t spread = max_requests_ / 10;
+    const std::uint64_t spread = max_requests_ / 4;
     return spread == 0 ? max_requests_ : max_requests_ - random_() % (spread + 1);
   }
   // Does a worker with that limit end now, after `served` requests, while `in_progress` workers end or come up? At most

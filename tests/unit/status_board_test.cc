@@ -39,9 +39,9 @@ TEST(Recycling, LimitsAreSpreadAndNeverHigher) {
     most = std::max(most, limit);
   }
   EXPECT_EQ(most, 500U);
-  EXPECT_GE(least, 450U);
-  EXPECT_LE(least, 455U);
-  EXPECT_EQ(pool::Recycling(5, 8, 1).limit(), 5U);
+  EXPECT_GE(least, 375U);
+  EXPECT_LE(least, 380U);
+  EXPECT_EQ(pool::Recycling(3, 8, 1).limit(), 3U);
   EXPECT_EQ(pool::Recycling(0, 8, 1).limit(), 0U);
 }
 
