@@ -91,6 +91,7 @@ Crew::Crew(sys::EventLoop &loop, CrewOwner &owner, const config::PoolConfig &poo
       [] { sys::log().debug("the spawner has closed its control socket"); });
   variants_.push_back(std::make_unique<Variant>(loop_, static_cast<VariantOwner &>(*this), 0, "", sys::Fd()));
   live_variants_ = 1;
+  scoreboard_.set(Metric::php_variants, live_variants_);
 }
 
 Crew::~Crew() {
