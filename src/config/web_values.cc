@@ -37,11 +37,14 @@ void read(std::string_view text, bool flags, std::vector<KeyValue> &settings, st
     return;
   for (const IniItem &item : read_ini(text, nullptr)) {
     KeyValue setting{item.entry.key, item.entry.value};
-    const bool good = item.kind == IniItem::Kind::kEntry && !item.entry.array_key && is_name(setting.key) &&
+    // The script is judged before PHP looks for it: what moves PHP's search elsewhere is the pool's own business.
+    const bool moves = setting.key == "doc_root" || setting.key == "user_dir";
+    const bool good = !moves && item.kind == IniItem::Kind::kEntry && !item.entry.array_key && is_name(setting.key) &&
                       setting.value.find('\0') == std::string::npos;
     std::vector<KeyValue> flag;
     if (!good)
-      mistakes.push_back(item.kind == IniItem::Kind::kError ? item.error : "'" + setting.key + "' is no setting");
+      mistakes.push_back(item.kind == IniItem::Kind::kError ? item.error
+                                                            : "'" + setting.key + "' is no setting that can be sent");
     else if (!flags)
       set(settings, setting);
     else if (Entry entry{"flag", setting.key, setting.value, false}; codec::Flags::parse(entry, {}, flag).empty())

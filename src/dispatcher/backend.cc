@@ -45,6 +45,7 @@ void Backend::assign(Request &request, std::string head) {
   request_ = &request;
   total_written_ = 0;
   written_ = 0;
+  head_size_ = head.size();
   upstream_ = std::move(head);
   upstream_.append(request.body);
   request.body.clear();
@@ -89,9 +90,11 @@ void Backend::write() {
       break;
     if (sent < 0) {
       // Unread output may still be there (php-cgi closes when it ends in the middle of a request).
-      if (total_written_ == 0)
+      if (total_written_ == 0) {
+        if (request_ != nullptr) // another worker gets it, with its body
+          request_->body.insert(0, upstream_, head_size_);
         lose(true);
-      else
+      } else
         read();
       return;
     }

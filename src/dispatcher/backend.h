@@ -109,6 +109,7 @@ private:
   std::string tail_;                    // an incomplete record
   std::string upstream_;                // bytes for the worker, from written_ on
   std::size_t written_ = 0;
+  std::size_t head_size_ = 0;       // of upstream_, before the body
   std::uint64_t total_written_ = 0; // of this request
   bool leftover_ = false;           // let_go() was called, and END_REQUEST has not come
   bool paused_ = false;             // the client takes nothing at the moment

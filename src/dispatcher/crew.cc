@@ -25,6 +25,8 @@ using status::Metric;
 namespace {
 
 constexpr Duration kWeighInterval = milliseconds(200);
+constexpr Duration kStartRetry = milliseconds(100);
+constexpr std::size_t kStartsAtOnce = 128;
 
 pool::ManagerSettings manager_settings(const config::PoolConfig &pool) {
   pool::ManagerSettings settings;
@@ -159,6 +161,7 @@ void Crew::update_gauges() {
 
 void Crew::decide(std::size_t queued, const pool::Match &wanted, bool draining) {
   draining_ = draining;
+  queued_ = queued;
   for (const pool::VariantNumber number : wanted.evict)
     evict(number);
   pool::PoolCounts now_counts = counts(queued);
@@ -166,18 +169,29 @@ void Crew::decide(std::size_t queued, const pool::Match &wanted, bool draining) 
     now_counts.foreign = std::exchange(now_counts.idle, 0);
   const pool::Decision decision = manager_.decide(now_counts, Clock::now());
   say_limits(decision);
-  for (std::size_t i = 0; i < decision.start; ++i) {
-    if (i < wanted.start.size())
-      start_worker(wanted.start[i]);
-    else if (!draining)
-      start_worker(wanted.start.empty() ? last_variant_ : wanted.start.back());
+  std::size_t start = decision.start;
+  if (draining) { // no spares any more
+    const std::size_t coming = now_counts.idle + now_counts.starting;
+    start = std::min(start, queued > coming ? queued - coming : 0);
   }
+  // More orders than these do not fit into the template's socket; each worker that comes up decides anew.
+  start = std::min(start, kStartsAtOnce - std::min(kStartsAtOnce, now_counts.starting));
+  bool all = true;
+  for (std::size_t i = 0; i < start; ++i)
+    all = start_worker(i < wanted.start.size() ? wanted.start[i] : spare_variant(wanted)) && all;
   for (std::size_t i = 0; i < decision.stop; ++i) {
     if (const auto surplus = surplus_worker(decision.stop_before))
       stop_worker(*backends_[surplus->index], Metric::ended_idle);
   }
-  decide_timer_.at(decision.look_again);
+  const TimePoint retry = std::max(manager_.paused_until(), Clock::now() + kStartRetry);
+  decide_timer_.at(all ? decision.look_again : std::min(decision.look_again, retry));
   update_gauges();
+}
+
+// Which settings a worker gets that nobody waits for: those that are in use, if PHP starts with them.
+pool::VariantNumber Crew::spare_variant(const pool::Match &wanted) const {
+  const pool::VariantNumber number = wanted.start.empty() ? last_variant_ : wanted.start.back();
+  return Clock::now() < variants_[number]->refused_until ? 0 : number;
 }
 
 // An idle worker goes so that one with other settings can come.
@@ -355,6 +369,8 @@ void Crew::worker_disconnected(Backend &backend, bool returned) {
   if (backend.probing) { // exec mode: it went before it could answer
     backend.probing = false;
     kill_worker(backend, Metric::ended_killed);
+  } else if (!fork_mode_ && state == WorkerState::kIdle) {
+    probe(backend); // it has closed its connection: it takes another one, or has ended
   }
 }
 
@@ -370,7 +386,8 @@ void Crew::worker_finished_early(Backend &backend) {
   scan.consumed = record.size();
   scan.ended = true;
   backend.let_go();
-  table_.set(backend.id(), WorkerState::kAborting, Clock::now());
+  if (table_.state(backend.id()) != WorkerState::kStopping)
+    table_.set(backend.id(), WorkerState::kAborting, Clock::now());
   scoreboard_.add(Metric::finished_early);
   owner_.request_response(request, record, scan);
 }

@@ -132,7 +132,10 @@ private:
   bool make_room_for_template();
   void tidy(pool::VariantNumber number, const std::string &key);
   // workers
-  void start_worker(pool::VariantNumber number);
+  // False: not now. True also when its template has to come up first.
+  bool start_worker(pool::VariantNumber number);
+  [[nodiscard]] pool::VariantNumber spare_variant(const pool::Match &wanted) const;
+  [[nodiscard]] bool is_new_child(int pid) const;
   Status start_forked(Backend &backend, int out, int err);
   Status start_execed(Backend &backend, int out, int err);
   void start_failed(Backend &backend, const std::string &why);
@@ -162,7 +165,7 @@ private:
   void replace_outdated(const Variant &variant);
   [[nodiscard]] bool outdated(const Backend &backend) const;
   void worker_ended(Backend &backend, int status);
-  void log_end(const Backend &backend, int status);
+  void log_end(const Backend &backend, int pid, int status);
   void retire(pool::WorkerId id);
   void check_deadlines();
   void check_starting(Backend &backend, TimePoint now);
@@ -214,6 +217,7 @@ private:
   bool early_ = true;                    // nothing has been served: the log is for the lines of the start
   std::vector<std::string> early_lines_; // of the template, until then
   bool draining_ = false;
+  std::size_t queued_ = 0;    // requests that wait, as decide() was told last
   bool orphans_wait_ = false; // to be killed as soon as all children are known
   bool replacing_ = false;    // workers that start take the place of ones that died: worth a NOTICE
   std::uint32_t next_order_ = 1;

@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <csignal>
 #include <cstring>
+#include <utility>
 
 #include "dispatcher/client.h"
 #include "dispatcher/crew.h"
@@ -84,9 +85,9 @@ void Crew::count_fault(const Backend &backend, int status) {
     variant_of(backend).renew();
 }
 
-void Crew::log_end(const Backend &backend, int status) {
+void Crew::log_end(const Backend &backend, int pid, int status) {
   const bool quiet = backend.end && WIFEXITED(status) && WEXITSTATUS(status) == 0;
-  const std::string text = fmt::format("[pool {}] child {} {} after {:.6f} seconds from start", pool_.name, backend.pid,
+  const std::string text = fmt::format("[pool {}] child {} {} after {:.6f} seconds from start", pool_.name, pid,
                                        end_text(status), age_of(backend));
   if (quiet)
     sys::log().debug("{}", text);
@@ -97,12 +98,15 @@ void Crew::log_end(const Backend &backend, int status) {
 }
 
 void Crew::worker_ended(Backend &backend, int status) {
-  backend.drain(); // a whole answer may be there that came before the end
-  backend.take_output();
-  log_end(backend, status);
   const WorkerId id = backend.id();
-  Request *request = backend.request();
   const bool told = backend.end.has_value();
+  backend.take_output();
+  log_end(backend, backend.pid, status);
+  // It is no process any more: nothing may be given or sent to it.
+  by_pid_.erase(std::exchange(backend.pid, -1));
+  table_.set(id, WorkerState::kStopping, Clock::now());
+  backend.drain(); // a whole answer may be there that came before the end
+  Request *request = backend.request();
   if (!told) {
     backend.end = WIFSIGNALED(status) ? Metric::ended_signal : Metric::ended_exit;
     replacing_ = true;
@@ -117,7 +121,6 @@ void Crew::worker_ended(Backend &backend, int status) {
                                              : fmt::format("{}, {:.1f} s old, {} requests served", end_text(status),
                                                            age_of(backend), backend.served);
   backend.abandon();
-  by_pid_.erase(backend.pid);
   retire(id);
   kill_orphans();
   if (request != nullptr)
@@ -148,6 +151,8 @@ void Crew::kill_orphans() {
 void Crew::retire(WorkerId id) {
   const pool::VariantNumber variant = table_.variant(id);
   processes_.give(holder_);
+  if (const auto known = by_pid_.find(backends_[id.index]->pid); known != by_pid_.end() && known->second == id)
+    by_pid_.erase(known);
   retired_.push_back(std::move(backends_[id.index]));
   table_.remove(id);
   if (variant != 0)

@@ -16,6 +16,7 @@
 #include "fcgi/writer.h"
 #include "sys/child_exec.h"
 #include "sys/log.h"
+#include "sys/proc_info.h"
 #include "sys/shared_memory.h"
 #include "sys/socket.h"
 
@@ -114,14 +115,23 @@ void Crew::spawner_replied(const ipc::SpawnerReply &reply) {
 }
 
 void Crew::template_answered(pool::VariantNumber number, const ipc::SpawnerReply &reply, const std::string &why) {
-  if (reply.pid > 0)
-    templates_.insert(reply.pid);
   const auto end = take_early_end(reply.pid);
-  if (end)
-    templates_.erase(reply.pid);
   Variant *variant = number < variants_.size() ? variants_[number].get() : nullptr;
+  if (reply.pid > 0 && !end && !is_new_child(reply.pid)) {
+    if (variant != nullptr)
+      (void)variant->answered(reply.id, -1, "the spawner has told a wrong pid");
+    return;
+  }
+  if (reply.pid > 0 && !end)
+    templates_.insert(reply.pid);
   if (variant != nullptr && variant->answered(reply.id, reply.pid, why) && end)
     variant->ended(end_text(*end));
+}
+
+// Template, spawner and workers are processes of the scripts' user: a pid that they tell is believed if it is a child
+// of ours that is not known as another one. We have the right to signal anybody.
+bool Crew::is_new_child(int pid) const {
+  return pid > 0 && !by_pid_.contains(pid) && !templates_.contains(pid) && pid != spawner_.pid && sys::is_child(pid);
 }
 
 std::optional<int> Crew::take_early_end(int pid) {
@@ -134,9 +144,18 @@ std::optional<int> Crew::take_early_end(int pid) {
 }
 
 void Crew::worker_answered(WorkerId id, const ipc::SpawnerReply &reply, const std::string &why) {
+  const auto end = take_early_end(reply.pid);
+  const bool ours = end || is_new_child(reply.pid);
   Backend *backend = find(id);
-  if (backend == nullptr)
+  if (backend == nullptr) { // given up long ago
+    if (!end && ours)
+      (void)::kill(reply.pid, SIGKILL);
     return;
+  }
+  if (reply.pid > 0 && !ours) {
+    start_failed(*backend, "the spawner has told a wrong pid");
+    return;
+  }
   if (reply.pid <= 0) {
     if (!ready_)
       owner_.crew_failed(why);
@@ -145,8 +164,8 @@ void Crew::worker_answered(WorkerId id, const ipc::SpawnerReply &reply, const st
   }
   backend->pid = reply.pid;
   by_pid_[reply.pid] = id;
-  if (const auto status = take_early_end(reply.pid))
-    worker_ended(*backend, *status);
+  if (end)
+    worker_ended(*backend, *end);
   else
     probe(*backend);
 }
@@ -199,19 +218,19 @@ std::unique_ptr<WorkerOutput> Crew::make_output(sys::Fd pipe, WorkerId id, const
       });
 }
 
-void Crew::start_worker(pool::VariantNumber number) {
+bool Crew::start_worker(pool::VariantNumber number) {
   Variant &variant = *variants_[number];
   if (fork_mode_ && !variant.ready()) {
     if (!variant.coming() && make_room_for_template())
       variant.start();
-    return; // the template's READY decides again
+    return true; // the template's READY decides again
   }
   if (!processes_.take(holder_, process_max_))
-    return;
+    return false;
   const auto id = table_.start(Clock::now(), number);
   if (!id) {
     processes_.give(holder_);
-    return;
+    return false;
   }
   backends_[id->index] = std::make_unique<Backend>(loop_, static_cast<BackendOwner &>(*this), *id, Clock::now());
   Backend &backend = *backends_[id->index];
@@ -220,12 +239,13 @@ void Crew::start_worker(pool::VariantNumber number) {
   const auto outputs = make_outputs(backend);
   if (!outputs) {
     start_failed(backend, std::string("no descriptors for its output: ") + strerror(errno));
-    return;
+    return false;
   }
   const Status status = fork_mode_ ? start_forked(backend, outputs->out.get(), outputs->err.get())
                                    : start_execed(backend, outputs->out.get(), outputs->err.get());
   if (!status.ok())
     start_failed(backend, status.error().message);
+  return status.ok();
 }
 
 Status Crew::start_forked(Backend &backend, int out, int err) {
@@ -267,6 +287,8 @@ void Crew::start_failed(Backend &backend, const std::string &why) {
   if (backend.channel_watch != nullptr)
     backend.channel_watch->set(0);
   retire(backend.id());
+  if (!ready_ && !fork_mode_)
+    owner_.crew_failed(why);
   owner_.crew_changed();
 }
 
@@ -291,7 +313,7 @@ void Crew::channel_readable(WorkerId id) {
 void Crew::worker_said(Backend &backend, const ipc::WorkerReport &report) {
   switch (report.type) {
   case ipc::WorkerReportType::kHello:
-    if (backend.pid < 0 && report.pid > 0) {
+    if (backend.pid < 0 && is_new_child(report.pid)) {
       backend.pid = report.pid;
       by_pid_[report.pid] = backend.id();
     }

@@ -74,14 +74,15 @@ void Crew::template_ready(Variant &variant) {
 }
 
 void Crew::spawn_failed(pool::WorkerId id, int error) {
-  if (Backend *backend = find(id))
+  Backend *backend = find(id);
+  if (backend != nullptr && table_.state(id) == WorkerState::kStarting && backend->pid < 0)
     start_failed(*backend, fmt::format("cannot fork: {}", strerror(error)));
 }
 
 // A template of the pool's own settings has to be there always; one of others when it is needed again.
 void Crew::template_gone(Variant &variant, const std::string &why, bool was_ready) {
   say_early_lines();
-  if (draining_)
+  if (draining_ && queued_ == 0)
     return;
   if (variant.number() != 0) {
     sys::log().warning("[pool {}] the template for settings of a web server {} ({}); workers go on", pool_.name,
@@ -164,6 +165,8 @@ void Crew::release(pool::VariantNumber number) {
     return;
   --variants_[number]->users;
   variants_[number]->last_used = Clock::now();
+  if (variants_[number]->users == 0)
+    decide_timer_.at(Clock::now()); // others may wait for its template to go
   tidy(number, "");
 }
 

@@ -111,7 +111,8 @@ void Dispatcher::open_logs() {
 
 int Dispatcher::run() {
   crew_.begin();
-  loop_.run();
+  if (!stopping_) // it cannot be stopped before it runs
+    loop_.run();
   return exit_code_;
 }
 
@@ -313,21 +314,23 @@ void Dispatcher::hand_over(Client &client) {
 }
 
 void Dispatcher::adopt(sys::Fd handover) {
-  handover_watch_.reset();
-  handover_in_ = std::move(handover);
-  (void)sys::set_nonblocking(handover_in_.get(), true);
-  handover_watch_ = std::make_unique<sys::IoWatch>(loop_, handover_in_.get(), [this](unsigned) { adopt_clients(); });
-  handover_watch_->set(sys::kReadable);
+  (void)sys::set_nonblocking(handover.get(), true);
+  auto heir = std::make_unique<Heir>();
+  heir->from = std::move(handover);
+  heir->watch = std::make_unique<sys::IoWatch>(loop_, heir->from.get(),
+                                               [this, from = heir.get()](unsigned) { adopt_clients(*from); });
+  heir->watch->set(sys::kReadable);
+  heirs_.push_back(std::move(heir));
 }
 
-void Dispatcher::adopt_clients() {
+void Dispatcher::adopt_clients(Heir &heir) {
   for (std::size_t i = 0; i < kAcceptsPerTurn; ++i) {
     char peer[64] = {};
-    sys::Packet packet = sys::receive_packet(handover_in_.get(), peer, sizeof peer);
+    sys::Packet packet = sys::receive_packet(heir.from.get(), peer, sizeof peer);
     if (packet.length < 0)
       return;
     if (packet.length == 0) {
-      handover_watch_->set(0);
+      heir.watch->set(0);
       return;
     }
     if (packet.fds.size() == 1)

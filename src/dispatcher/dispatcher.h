@@ -101,7 +101,11 @@ private:
   void reopen(std::uint32_t mask, std::vector<sys::Fd> fds);
   void drain(sys::Fd handover, TimePoint deadline);
   void adopt(sys::Fd handover);
-  void adopt_clients();
+  struct Heir { // to the connections of a generation before
+    sys::Fd from;
+    std::unique_ptr<sys::IoWatch> watch; // after from
+  };
+  void adopt_clients(Heir &heir);
   void hand_over(Client &client);
   void fast_stop(int code);
   void finish_if_drained();
@@ -143,11 +147,10 @@ private:
   sys::Fd status_listen_;
   sys::Fd control_;
   sys::Fd handover_out_; // draining: idle connections go to the next generation
-  sys::Fd handover_in_;
+  std::vector<std::unique_ptr<Heir>> heirs_;
   std::unique_ptr<sys::IoWatch> listen_watch_;
   std::unique_ptr<sys::IoWatch> status_listen_watch_;
   std::unique_ptr<sys::IoWatch> control_watch_;
-  std::unique_ptr<sys::IoWatch> handover_watch_;
   std::vector<std::unique_ptr<sys::SignalWatch>> signals_;
   sys::TimerWatch queue_timer_;
   sys::TimerWatch drain_timer_;

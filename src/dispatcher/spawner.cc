@@ -109,6 +109,7 @@ sys::ExecResult start_php(const SpawnerPlan &plan, pid_t dispatcher, SpawnKind k
     exec.apparmor = plan.apparmor.empty() ? "" : "exec " + plan.apparmor;
     exec.apparmor_file = plan.apparmor_folder + "/exec";
     exec.subreaper = plan.subreaper;
+    exec.death_signal = SIGTERM; // php-cgi finishes its request and ends
     exec.tracer = ::getpid();
   }
   return sys::child_exec(exec);

@@ -34,7 +34,8 @@ struct Pool {
   unsigned last_number = 0;
   pool::Backoff backoff{milliseconds(100), seconds(30), seconds(10)};
   std::unique_ptr<sys::TimerWatch> restart;
-  bool removed = false; // not in the configuration any more: goes when its generations have gone
+  bool wants_renewal = false; // its dispatcher has said kRenew, and no newer one serves yet
+  bool removed = false;       // not in the configuration any more: goes when its generations have gone
 };
 
 // What goes from one image of the master to the next in a reload: written by handover.cc, read back by it.

@@ -148,9 +148,14 @@ void Master::heard(Pool &pool, Generation &generation, const ipc::DispatcherRepo
     check_ready();
     return;
   case ipc::DispatcherMessage::kRenew:
+    if (stop_ != Stop::kNo || generation.phase == Phase::kDraining)
+      return;
+    pool.wants_renewal = true;
     sys::log().notice("[pool {}] starting a new generation: {}", pool.name, text);
-    if (auto status = start_generation(pool); !status.ok())
+    if (auto status = start_generation(pool); !status.ok()) {
       sys::log().error("{}", status.error().message);
+      restart_later(pool, Clock::now());
+    }
     return;
   }
 }
@@ -159,6 +164,7 @@ void Master::serving(Pool &pool, Generation &generation) {
   if (generation.phase != Phase::kStarting)
     return;
   generation.phase = Phase::kServing;
+  pool.wants_renewal = false;
   if (pool.scoreboard != nullptr)
     static_cast<status::Scoreboard *>(pool.scoreboard->data())->set(status::Metric::generation, generation.number);
   for (const auto &old : pool.generations) {
@@ -283,6 +289,8 @@ void Master::generation_ended(Pool &pool, Generation &generation, int status) {
                                    [](const auto &each) { return each->phase == Phase::kServing; });
   if (another) {
     sys::log().error("[pool {}] the new generation does not start, the old one goes on: {}", pool.name, why);
+    if (pool.wants_renewal) // which cannot start what it needs
+      restart_later(pool, generation.started);
     check_ready();
     return;
   }

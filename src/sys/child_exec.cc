@@ -8,6 +8,7 @@
 
 #include <cerrno>
 #include <csignal>
+#include <ctime>
 
 #include "sys/fd.h"
 
@@ -89,11 +90,21 @@ bool set_profile(const ExecPlan &plan) noexcept {
          ::write(fd, plan.apparmor.data(), plan.apparmor.size()) == static_cast<ssize_t>(plan.apparmor.size());
 }
 
-[[noreturn]] void run_child(Prepared &prepared) noexcept {
+// The process between is about to exit. Until then its death would be the parent's.
+void want_death_signal(const ExecPlan &plan, pid_t between) noexcept {
+  constexpr timespec kPause{0, 100000};
+  for (int i = 0; ::getppid() == between && i < 10000; ++i)
+    (void)::nanosleep(&kPause, nullptr);
+  (void)::prctl(PR_SET_PDEATHSIG, static_cast<unsigned long>(plan.death_signal), 0, 0, 0);
+}
+
+[[noreturn]] void run_child(Prepared &prepared, pid_t between) noexcept {
   const ExecPlan &plan = *prepared.plan;
   reset_signals();
   if (plan.new_session)
     ::setsid();
+  if (plan.death_signal != 0 && between > 0)
+    want_death_signal(plan, between);
   if (plan.subreaper)
     (void)::prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
   if (plan.tracer > 0)
@@ -115,11 +126,12 @@ bool set_profile(const ExecPlan &plan) noexcept {
 }
 
 [[noreturn]] void detach_child(Prepared &prepared) noexcept {
+  const pid_t self = ::getpid();
   const pid_t pid = ::fork();
   if (pid < 0)
     give_up(prepared, ExecStage::kFork);
   if (pid == 0)
-    run_child(prepared);
+    run_child(prepared, self);
   send_report(prepared.report, Report{pid, ExecStage::kNone, 0});
   ::_exit(0);
 }
@@ -189,7 +201,7 @@ ExecResult child_exec(const ExecPlan &plan) {
   if (child == 0) {
     if (plan.detach)
       detach_child(prepared);
-    run_child(prepared);
+    run_child(prepared, 0);
   }
   const int fork_error = errno;
   (void)::sigprocmask(SIG_SETMASK, &before, nullptr);

@@ -1,6 +1,7 @@
 #include "sys/proc_info.h"
 
 #include <fcntl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -42,6 +43,15 @@ std::vector<pid_t> children_of(pid_t pid) {
     at = end;
   }
   return children;
+}
+
+bool is_child(pid_t pid) {
+  siginfo_t info{};
+  int rc = 0;
+  do
+    rc = ::waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOHANG | WNOWAIT);
+  while (rc != 0 && errno == EINTR);
+  return rc == 0;
 }
 
 } // namespace tqfpm::sys

@@ -19,5 +19,7 @@ std::optional<MemoryUse> memory_use(pid_t pid);
 // Children of a process, dead ones included that nobody has waited for; none where the kernel does not tell
 // (CONFIG_PROC_CHILDREN). Only of single-threaded processes.
 std::vector<pid_t> children_of(pid_t pid);
+// Is it a child of this process that has not been waited for?
+bool is_child(pid_t pid);
 
 } // namespace tqfpm::sys

@@ -253,3 +253,54 @@ def test_what_a_script_leaves_behind_is_reaped(server, kill):
         return not s.zombies() and not sleepers(s)
 
     wait_for(clean, "nothing is left")
+
+
+# --- workers that are gone before anybody knows, and old generations that still need some --------------------------
+
+def test_a_request_that_no_worker_has_seen_keeps_its_body(server):
+    """The workers die while the dispatcher is stopped: it finds a dead one idle, and gives the request to another."""
+    s = server(pools={"www": {"pm.max_children": 2}}).start()
+    script = s.script("post.php", "echo md5(file_get_contents('php://input')), ' ', strlen(file_get_contents('php://input'));")
+    dispatcher, = s.dispatchers()
+    for _ in range(5):
+        workers = s.all_workers()
+        wait_for(lambda: s.status()["idle processes"] == 2, "both are idle")
+        os.kill(dispatcher.pid, signal.SIGSTOP)
+        for worker in workers:
+            os.kill(worker.pid, signal.SIGKILL)
+        connection = s.connect()
+        connection.start(script, method="POST", body=b"x" * 100000)
+        os.kill(dispatcher.pid, signal.SIGCONT)
+        answer = connection.finish()
+        assert answer.complete and (answer.status == 502 or answer.text.endswith(" 100000"))
+
+
+@pytest.mark.parametrize("pm", ["static", "ondemand"])
+def test_an_old_generation_starts_workers_for_what_is_queued(server, pm):
+    s = server(pools={"www": {"pm": pm, "pm.max_children": 1, "pm.max_requests": 1, "queue.max_wait": "20s"}}).start()
+    script = s.script("sleep.php", SLEEP)
+    results = []
+    threads = [threading.Thread(target=lambda: results.append(s.request(script, query="ms=100").status)) for _ in range(8)]
+    for each in threads:
+        each.start()
+    wait_for(lambda: s.status()["listen queue"] >= 6, "they wait")
+    s.reload()
+    for each in threads:
+        each.join()
+    assert results == [200] * 8
+
+
+def test_a_pool_of_hundreds_starts_without_a_failure(server):
+    s = server(pools={"www": {"pm.max_children": 400}}, log_level="notice").start()
+    wait_for(lambda: s.status()["idle processes"] == 400, "all of them")
+    assert "cannot start a worker" not in s.log
+
+
+def test_exec_workers_end_with_their_dispatcher(server):
+    s = server(pools={"www": {"pm.max_children": 2, "php.spawn": "exec"}}).start()
+    wait_for(lambda: s.status()["idle processes"] == 2, "both")
+    dispatcher, = s.dispatchers()
+    workers = [p for p in descendants(dispatcher.pid) if "php-cgi" in Process(p).title]
+    assert len(workers) == 2
+    os.kill(dispatcher.pid, signal.SIGKILL)
+    wait_for(lambda: not any(Process(p).alive for p in workers), "their end")
