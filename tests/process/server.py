@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -26,6 +27,21 @@ def wait_for(condition, what="", timeout=PATIENCE):
         if time.monotonic() > end:
             raise AssertionError(f"did not happen in {timeout} s: {what or condition}")
         time.sleep(0.01)
+
+
+def in_parallel(count, function):
+    """What function(0), function(1), ... return that run at the same time; None where one failed."""
+    results = [None] * count
+
+    def run(i):
+        results[i] = function(i)
+
+    threads = [threading.Thread(target=run, args=(i,)) for i in range(count)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    return results
 
 
 def free_port():

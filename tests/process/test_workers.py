@@ -4,27 +4,12 @@ import re
 import signal
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
-from server import Process, descendants, wait_for
+from server import Process, descendants, in_parallel, wait_for
 
 SLEEP = "usleep((int)($_GET['ms'] ?? 0) * 1000); echo getmypid();"
-
-
-def in_parallel(count, function):
-    results = [None] * count
-
-    def run(i):
-        results[i] = function(i)
-
-    threads = [threading.Thread(target=run, args=(i,)) for i in range(count)]
-    for each in threads:
-        each.start()
-    for each in threads:
-        each.join()
-    return results
 
 
 def metric(server, name):
