@@ -369,8 +369,8 @@ void Crew::worker_disconnected(Backend &backend, bool returned) {
   if (backend.probing) { // exec mode: it went before it could answer
     backend.probing = false;
     kill_worker(backend, Metric::ended_killed);
-  } else if (!fork_mode_ && state == WorkerState::kIdle) {
-    probe(backend); // it has closed its connection: it takes another one, or has ended
+  } else if (!fork_mode_ && table_.state(backend.id()) == WorkerState::kAborting) {
+    arm_deadline(Clock::now() + kReturnPatience); // nothing tells its next accept() there
   }
 }
 

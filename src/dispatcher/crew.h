@@ -32,7 +32,8 @@ namespace tqfpm::dispatcher {
 std::string end_text(int status);
 // A request in php-fpm's words for its log: script 'X' (request: "GET /x").
 std::string work_text(const Request &request);
-inline constexpr char kTimedOut[] = "timeout"; // how a request was lost: request_terminate_timeout
+inline constexpr char kClosed[] = "closed its connection"; // it lives, and has not answered
+inline constexpr char kTimedOut[] = "timeout";             // how a request was lost: request_terminate_timeout
 
 // What the crew tells the dispatcher. None of these may destroy the crew.
 class CrewOwner {
@@ -54,7 +55,8 @@ public:
   virtual void spawner_lost() = 0;                                         // nothing will be looked for any more
 };
 
-inline constexpr Duration kStartPatience = seconds(30); // from a worker's start to its first accept()
+inline constexpr Duration kStartPatience = seconds(30);        // from a worker's start to its first accept()
+inline constexpr Duration kReturnPatience = milliseconds(200); // from a closed connection to its end, if it ends
 
 struct CrewSettings {
   bool fork_mode = true;
@@ -170,6 +172,8 @@ private:
   void check_deadlines();
   void check_starting(Backend &backend, TimePoint now);
   void check_stopping(Backend &backend, TimePoint now);
+  [[nodiscard]] bool is_cut_off(const Backend &backend) const;
+  void check_cut_off(Backend &backend, TimePoint now);
   void check_running(Backend &backend, TimePoint now);
   void arm_deadline(TimePoint when);
   void signal_worker(const Backend &backend, int number);

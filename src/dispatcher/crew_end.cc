@@ -209,9 +209,35 @@ void Crew::check_deadlines() {
       check_stopping(backend, now);
     else if (table_.state(*id) == WorkerState::kStarting)
       check_starting(backend, now);
+    else if (is_cut_off(backend))
+      check_cut_off(backend, now);
     else if (backend.work_since != TimePoint{})
       check_running(backend, now);
   }
+}
+
+// php.spawn = exec: it has closed its connection, and is not being asked whether it is idle again.
+bool Crew::is_cut_off(const Backend &backend) const {
+  return !fork_mode_ && table_.state(backend.id()) == WorkerState::kAborting && !backend.connected() &&
+         !backend.probing;
+}
+
+// Most often it has ended, and that tells more. One that lives is asked whether it takes another connection; what it
+// had to answer on the closed one is lost.
+void Crew::check_cut_off(Backend &backend, TimePoint now) {
+  const TimePoint due = table_.since(backend.id()) + kReturnPatience;
+  if (now < due) {
+    arm_deadline(due);
+    return;
+  }
+  if (Request *request = backend.request()) {
+    backend.left_work = work_text(*request);
+    backend.abandon();
+    owner_.request_lost(*request, kClosed);
+  }
+  probe(backend);
+  if (backend.work_since != TimePoint{} && pool_.request_terminate_timeout > Duration::zero())
+    arm_deadline(backend.work_since + pool_.request_terminate_timeout);
 }
 
 void Crew::check_starting(Backend &backend, TimePoint now) {

@@ -332,7 +332,7 @@ void Crew::worker_said(Backend &backend, const ipc::WorkerReport &report) {
   backend.drain();
   if (Request *request = backend.request()) { // it came back without having answered
     backend.abandon();
-    owner_.request_lost(*request, "closed its connection");
+    owner_.request_lost(*request, kClosed);
   }
   offer_connection(backend);
 }

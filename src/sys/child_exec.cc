@@ -101,8 +101,6 @@ void want_death_signal(const ExecPlan &plan, pid_t between) noexcept {
 [[noreturn]] void run_child(Prepared &prepared, pid_t between) noexcept {
   const ExecPlan &plan = *prepared.plan;
   reset_signals();
-  if (plan.new_session)
-    ::setsid();
   if (plan.death_signal != 0 && between > 0)
     want_death_signal(plan, between);
   if (plan.subreaper)

@@ -32,10 +32,9 @@ struct ExecPlan {
   std::string apparmor;      // empty: none; AppArmor profile of the program
   std::string apparmor_file; // where that is written to
   bool detach = false;       // fork twice: the process becomes a child of the nearest subreaper, not of the caller
-  bool new_session = false;
-  int death_signal = 0;   // with detach: sent when the process that adopts it dies
-  bool subreaper = false; // descendants that lose their parent become its children
-  pid_t tracer = -1;      // > 0: this process may read the child's memory, also where yama restricts that
+  int death_signal = 0;      // with detach: sent when the process that adopts it dies
+  bool subreaper = false;    // descendants that lose their parent become its children
+  pid_t tracer = -1;         // > 0: this process may read the child's memory, also where yama restricts that
 };
 
 struct ExecResult {

@@ -289,3 +289,19 @@ def test_exec_workers_end_with_their_dispatcher(server):
     assert len(workers) == 2
     os.kill(dispatcher.pid, signal.SIGKILL)
     wait_for(lambda: not any(Process(p).alive for p in workers), "their end")
+
+
+@pytest.mark.parametrize("work", ["", "echo str_repeat('x', 70000); flush();"])
+def test_an_exec_worker_that_closes_its_connection_and_lives_comes_back(server, work):
+    """The script shuts down the worker's connection under PHP's feet and goes on for a while."""
+    s = server(pools={"www": {"pm.max_children": 1, "php.spawn": "exec", "php_admin_value[ffi.enable]": "1"}}).start()
+    pid = s.request(s.script("pid.php", "echo getmypid();")).text
+    script = s.script("cut.php", f"""{work} $libc = FFI::cdef('int shutdown(int, int);');
+        for ($fd = 3; $fd < 20; $fd++) $libc->shutdown($fd, 2);
+        ignore_user_abort(true); usleep(600000);""")
+    started = time.monotonic()
+    answer = s.request(script)
+    assert time.monotonic() - started < 5
+    assert answer.status == 502 and answer.complete if not work else not answer.complete
+    assert s.request(s.script("pid.php", "echo getmypid();")).text == pid
+    s.wait_log(r"request .* \(script .*cut.php\) failed: child \d+ closed its connection")
