@@ -53,15 +53,15 @@ endif
 PATHS = -DTQFPM_VERSION='"$(VERSION)"' -DTQFPM_SYSCONFDIR='"$(sysconfdir)"' -DTQFPM_LIBDIR='"$(libdir)/tqfpm"' \
 	-DTQFPM_RUNSTATEDIR='"$(runstatedir)"' -DTQFPM_LOCALSTATEDIR='"$(localstatedir)"' -DTQFPM_PREFIX='"$(prefix)"'
 
-PURE_DIRS    := base config fcgi pool status trace
-PROCESS_DIRS := sys ipc master dispatcher exporter
+PURE_DIRS    := base config fcgi php pool status trace
+PROCESS_DIRS := sys ipc master spawner dispatcher
 sources = $(foreach d,$(1),$(wildcard src/$(d)/*.cc))
 objects = $(patsubst src/%.cc,$(BUILD)/%.o,$(call sources,$(1)))
 PURE_OBJS    := $(call objects,$(PURE_DIRS))
 PROCESS_OBJS := $(call objects,$(PROCESS_DIRS))
 TEST_OBJS    := $(patsubst tests/unit/%.cc,$(BUILD)/tests/%.o,$(wildcard tests/unit/*.cc))
 PURE         := $(BUILD)/libtqfpm-pure.a
-ALL_SOURCES  := $(call sources,. $(PURE_DIRS) $(PROCESS_DIRS) template tools) $(wildcard tests/unit/*.cc)
+ALL_SOURCES  := $(call sources,. $(PURE_DIRS) $(PROCESS_DIRS) preload tools) $(wildcard tests/unit/*.cc)
 ALL_HEADERS  := $(wildcard src/*/*.h src/*/*.def tests/unit/*.h)
 
 Q := $(if $(V),,@)
@@ -101,10 +101,10 @@ $(BUILD)/tests/%.o: tests/unit/%.cc $(BUILD)/flags
 	$(call say,CXX  $<)mkdir -p $(@D); $(CXX) $(filter-out -Wundef,$(ALL_CXXFLAGS)) -iquote tests/unit -c -o $@ $<
 
 # The preload library: libc alone, never sanitized (it is loaded into php-cgi).
-TEMPLATE_SRCS := $(wildcard src/template/*.cc)
+TEMPLATE_SRCS := $(wildcard src/preload/*.cc)
 TEMPLATE_CXXFLAGS := -std=c++20 -iquote src -D_GNU_SOURCE -O2 -g -fPIC -fvisibility=hidden -fno-exceptions -fno-rtti \
 	-fno-threadsafe-statics -fno-asynchronous-unwind-tables -fno-stack-protector -U_FORTIFY_SOURCE $(WARNINGS)
-$(LIB): $(TEMPLATE_SRCS) $(wildcard src/template/*.h) src/ipc/control.h Makefile
+$(LIB): $(TEMPLATE_SRCS) $(wildcard src/preload/*.h) src/ipc/control.h Makefile
 	$(call say,LIB  $@)mkdir -p $(@D); $(CXX) $(TEMPLATE_CXXFLAGS) -shared -nodefaultlibs -Wl,-z,relro,-z,now -Wl,--no-undefined -o $@ $(TEMPLATE_SRCS) -lc -ldl
 
 $(BUILD)/gendoc: $(BUILD)/tools/gendoc.o $(PURE)

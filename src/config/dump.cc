@@ -1,8 +1,8 @@
 #include "config/dump.h"
 
 #include "base/text.h"
-#include "config/php_constants.h"
 #include "config/table.h"
+#include "php/constants.h"
 
 namespace tqfpm::config {
 
@@ -52,7 +52,7 @@ void add_rows(std::vector<std::string> &lines, const Row &row, const std::string
     const std::size_t equals = line.find(" = ");
     std::string name(line.substr(0, equals));
     std::string value = unquoted(line.substr(equals + 3));
-    if (const auto level = error_level(value, e_all); level && name.starts_with("php_"))
+    if (const auto level = php::error_level(value, e_all); level && name.starts_with("php_"))
       value = std::to_string(*level);
     if (const std::size_t flag = name.find("_flag["); name.starts_with("php_") && flag != std::string::npos)
       name.replace(flag, 5, "_value");

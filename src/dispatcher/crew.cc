@@ -73,7 +73,7 @@ const char *state_name(WorkerState state) {
 } // namespace
 
 Crew::Crew(sys::EventLoop &loop, CrewOwner &owner, const config::PoolConfig &pool, const CrewSettings &settings,
-           SpawnerProcess spawner)
+           spawner::SpawnerProcess spawner)
     : loop_(loop), owner_(owner), pool_(pool), scoreboard_(settings.scoreboard), processes_(settings.processes),
       process_max_(static_cast<std::uint64_t>(settings.global.process_max)), holder_(processes_.claim(::getpid())),
       // Twice the children: ones that end make no room for a while.
@@ -87,7 +87,7 @@ Crew::Crew(sys::EventLoop &loop, CrewOwner &owner, const config::PoolConfig &poo
       slow_log_(loop, static_cast<SlowLogOwner &>(*this), pool, scoreboard_),
       early_timer_(loop, [this] { say_early_lines(); }), decide_timer_(loop, [this] { owner_.crew_changed(); }),
       deadline_timer_(loop, [this] { check_deadlines(); }) {
-  link_ = std::make_unique<SpawnerLink>(
+  link_ = std::make_unique<spawner::SpawnerLink>(
       loop_, std::move(spawner_.control), [this](const ipc::SpawnerReply &reply) { spawner_replied(reply); },
       [this](const ipc::TraceReply &reply) { slow_log_.answered(reply); },
       [] { sys::log().debug("the spawner has closed its control socket"); });

@@ -15,13 +15,13 @@
 #include "config/types.h"
 #include "dispatcher/backend.h"
 #include "dispatcher/slow_log.h"
-#include "dispatcher/spawner.h"
 #include "dispatcher/variant.h"
 #include "pool/fault_window.h"
 #include "pool/matching.h"
 #include "pool/process_manager.h"
 #include "pool/recycling.h"
 #include "pool/worker_table.h"
+#include "spawner/spawner.h"
 #include "status/process_board.h"
 #include "status/render.h"
 #include "status/scoreboard.h"
@@ -69,7 +69,7 @@ struct CrewSettings {
 class Crew : private BackendOwner, private VariantOwner, private SlowLogOwner {
 public:
   Crew(sys::EventLoop &loop, CrewOwner &owner, const config::PoolConfig &pool, const CrewSettings &settings,
-       SpawnerProcess spawner);
+       spawner::SpawnerProcess spawner);
   ~Crew() override;
 
   // Starts the template, or in exec mode goes on at once.
@@ -210,8 +210,8 @@ private:
   std::vector<std::unique_ptr<Variant>> forgotten_; // destroyed when the loop turns
   std::size_t live_variants_ = 0;
   pool::VariantNumber last_variant_ = 0; // of the last request that got a worker: spare workers are of that one
-  SpawnerProcess spawner_;
-  std::unique_ptr<SpawnerLink> link_;
+  spawner::SpawnerProcess spawner_;
+  std::unique_ptr<spawner::SpawnerLink> link_;
   bool fork_mode_;
   std::size_t log_limit_;
   bool log_buffering_;

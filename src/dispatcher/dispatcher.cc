@@ -53,14 +53,14 @@ std::string fresh_prefix() {
 
 } // namespace
 
-Dispatcher::Dispatcher(sys::EventLoop &loop, const DispatcherStart &start, SpawnerProcess spawner, bool fork_mode,
-                       sys::Mapping scoreboard, sys::Mapping processes)
+Dispatcher::Dispatcher(sys::EventLoop &loop, const DispatcherStart &start, spawner::SpawnerProcess spawner,
+                       bool fork_mode, sys::Mapping scoreboard, sys::Mapping processes)
     : loop_(loop), global_(start.config.global), pool_(start.config.pools.front()), scoreboard_(std::move(scoreboard)),
       processes_(std::move(processes)), client_settings_(client_settings(pool_, false)),
       status_client_settings_(client_settings(pool_, true)), php_output_(global_, pool_, start.php), doorman_(pool_),
       access_format_(access_format(pool_)),
       queue_(static_cast<std::size_t>(pool_.queue_max_length), pool_.queue_max_wait), tag_prefix_(fresh_prefix()),
-      config_(start.config), locked_values_(has_locked_values(pool_)), started_(Clock::now()),
+      config_(start.config), locked_values_(spawner::has_locked_values(pool_)), started_(Clock::now()),
       start_time_(std::time(nullptr)), listen_(ipc::kListenFd), control_(ipc::kControlFd),
       queue_timer_(loop, [this] { expire(); }), drain_timer_(loop, [this] { fast_stop(0); }),
       housekeeping_timer_(loop, [this] { housekeeping(); }),

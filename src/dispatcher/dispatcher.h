@@ -27,14 +27,14 @@ namespace tqfpm::dispatcher {
 // What `tqfpm --dispatcher` is started with, besides the descriptors of ipc::DispatcherFd.
 struct DispatcherStart {
   config::Config config; // [global] and one pool
-  PhpOptions php;
-  std::vector<std::string> folders;      // in the root of what workers see, for php_command()
+  spawner::PhpOptions php;
+  std::vector<std::string> folders;      // in the root of what workers see, for spawner::php_command()
   std::optional<sys::Identity> own_user; // the dispatcher's; none when not root
 };
 
 class Dispatcher : private ClientOwner, private CrewOwner, private ScriptsOwner {
 public:
-  Dispatcher(sys::EventLoop &loop, const DispatcherStart &start, SpawnerProcess spawner, bool fork_mode,
+  Dispatcher(sys::EventLoop &loop, const DispatcherStart &start, spawner::SpawnerProcess spawner, bool fork_mode,
              sys::Mapping scoreboard, sys::Mapping processes);
   ~Dispatcher() override;
   // Runs until the master says stop, or all is drained. The exit code.
@@ -160,6 +160,6 @@ private:
 };
 
 // The role `tqfpm --dispatcher`; returns the exit code.
-int dispatcher_main(const PhpOptions &php);
+int dispatcher_main(const spawner::PhpOptions &php);
 
 } // namespace tqfpm::dispatcher

@@ -85,18 +85,19 @@ Result<config::Config> read_config(int fd) {
   return std::move(loaded.config);
 }
 
-SpawnerPlan spawner_plan(const DispatcherStart &start, const std::optional<sys::Identity> &user, sys::Fd library) {
+spawner::SpawnerPlan spawner_plan(const DispatcherStart &start, const std::optional<sys::Identity> &user,
+                                  sys::Fd library) {
   const config::PoolConfig &pool = start.config.pools.front();
-  SpawnerPlan plan;
-  plan.command = [&start, &user](ipc::SpawnKind kind, std::optional<int> settings) -> Result<PhpCommand> {
+  spawner::SpawnerPlan plan;
+  plan.command = [&start, &user](ipc::SpawnKind kind, std::optional<int> settings) -> Result<spawner::PhpCommand> {
     const bool asks_ini = kind == ipc::SpawnKind::kTemplate;
     const sys::Identity *identity = user ? &*user : nullptr;
     if (!settings)
-      return php_command(start.config.pools.front(), start.php, identity, environ, start.folders, asks_ini);
+      return spawner::php_command(start.config.pools.front(), start.php, identity, environ, start.folders, asks_ini);
     auto config = read_config(*settings);
     if (!config.ok())
       return config.error();
-    return php_command(config.value().pools.front(), start.php, identity, environ, start.folders, asks_ini);
+    return spawner::php_command(config.value().pools.front(), start.php, identity, environ, start.folders, asks_ini);
   };
   plan.library = std::move(library);
   plan.user = user;
@@ -123,7 +124,7 @@ SpawnerPlan spawner_plan(const DispatcherStart &start, const std::optional<sys::
 }
 
 // As php-fpm: the hat of the profile that we have ourselves.
-Status find_profile(const config::PoolConfig &pool, SpawnerPlan &plan) {
+Status find_profile(const config::PoolConfig &pool, spawner::SpawnerPlan &plan) {
   if (pool.apparmor_hat.empty())
     return success();
   const auto profile = sys::apparmor_profile();
@@ -163,10 +164,10 @@ int serve(const DispatcherStart &start, const std::optional<sys::Identity> &user
   auto processes = sys::Mapping::map(ipc::kProcessesFd, sizeof(status::ProcessBoard));
   if (!scoreboard.ok() || !processes.ok())
     return complain(pool.name, scoreboard.ok() ? processes.error().message : scoreboard.error().message);
-  SpawnerPlan plan = spawner_plan(start, user, std::move(library));
+  spawner::SpawnerPlan plan = spawner_plan(start, user, std::move(library));
   if (auto status = find_profile(pool, plan); !status.ok())
     return complain(pool.name, status.error().message);
-  auto spawner = fork_spawner(plan);
+  auto spawner = spawner::fork_spawner(plan);
   if (!spawner.ok())
     return complain(pool.name, spawner.error().message);
   sys::profile_start(pool.name);
@@ -214,7 +215,7 @@ sys::Fd open_library(const config::PoolConfig &pool) {
 
 } // namespace
 
-int dispatcher_main(const PhpOptions &php) {
+int dispatcher_main(const spawner::PhpOptions &php) {
   settle_descriptors();
   sys::log().use(ipc::kErrorLogFd);
   auto config = read_config(ipc::kConfigFd);

@@ -1,6 +1,6 @@
 #include "dispatcher/local_pages.h"
 
-#include "fcgi/basic_user.h"
+#include "php/basic_user.h"
 #include "status/render.h"
 
 namespace tqfpm::dispatcher {
@@ -54,7 +54,7 @@ std::string_view request_path(const Request &request) {
 }
 
 std::string request_user(const Request &request) {
-  return fcgi::basic_user(request.params.get("HTTP_AUTHORIZATION"));
+  return php::basic_user(request.params.get("HTTP_AUTHORIZATION"));
 }
 
 LocalAnswer ping_page(const config::PoolConfig &pool) {

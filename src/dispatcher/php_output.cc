@@ -1,8 +1,8 @@
 #include "dispatcher/php_output.h"
 
 #include "base/text.h"
-#include "fcgi/php_messages.h"
 #include "fcgi/writer.h"
+#include "php/messages.h"
 #include "sys/log.h"
 
 namespace tqfpm::dispatcher {
@@ -15,7 +15,7 @@ constexpr std::string_view kNoInput = "\r\n\r\nNo input file specified.\n";
 constexpr std::string_view kErrorHeader = "fastcgi.error_header";
 
 // php-fpm alone knows fastcgi.error_header: "HTTP/1.1 503 Sorry" becomes "Status: 503 Sorry".
-std::string error_status(const config::PoolConfig &pool, const PhpOptions &options) {
+std::string error_status(const config::PoolConfig &pool, const spawner::PhpOptions &options) {
   std::string value;
   for (const std::string &define : options.defines) {
     if (define.starts_with(std::string(kErrorHeader) + "="))
@@ -37,7 +37,8 @@ std::string error_status(const config::PoolConfig &pool, const PhpOptions &optio
 
 } // namespace
 
-PhpOutput::PhpOutput(const config::GlobalConfig &global, const config::PoolConfig &pool, const PhpOptions &options)
+PhpOutput::PhpOutput(const config::GlobalConfig &global, const config::PoolConfig &pool,
+                     const spawner::PhpOptions &options)
     : pool_(pool), log_limit_(static_cast<std::size_t>(global.log_limit)),
       debugging_(global.log_level == config::LogLevel::kDebug), notices_(global.log_level <= config::LogLevel::kNotice),
       error_status_(error_status(pool, options)) {}
@@ -92,10 +93,10 @@ std::string_view PhpOutput::adapt(Request &request, std::string_view records, co
     return records;
   if (request.messages == nullptr) {
     constexpr std::string_view kOwnWords = "NOTICE: \n"; // of php-fpm's line, which log_limit bounds
-    request.messages = std::make_unique<fcgi::PhpMessages>(log_limit_ - kOwnWords.size());
+    request.messages = std::make_unique<php::PhpMessages>(log_limit_ - kOwnWords.size());
   }
-  room = fcgi::rewrite_stderr(records, *request.messages,
-                              [&](std::string_view line, bool first) { log_message(request, line, first); });
+  room = php::rewrite_stderr(records, *request.messages,
+                             [&](std::string_view line, bool first) { log_message(request, line, first); });
   return room;
 }
 

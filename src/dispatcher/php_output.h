@@ -5,15 +5,15 @@
 #include <string_view>
 
 #include "config/types.h"
-#include "dispatcher/php_command.h"
 #include "dispatcher/request.h"
 #include "fcgi/response.h"
+#include "spawner/php_command.h"
 
 namespace tqfpm::dispatcher {
 
 class PhpOutput {
 public:
-  PhpOutput(const config::GlobalConfig &global, const config::PoolConfig &pool, const PhpOptions &options);
+  PhpOutput(const config::GlobalConfig &global, const config::PoolConfig &pool, const spawner::PhpOptions &options);
   // Response records as php-fpm would have sent them: `records` themselves, or others in `room`. PHP's messages go
   // into the log, too, where the pool catches the output of workers.
   std::string_view adapt(Request &request, std::string_view records, const fcgi::ResponseScan &scan,

@@ -8,7 +8,7 @@
 #include "base/clock.h"
 #include "fcgi/format.h"
 #include "fcgi/params.h"
-#include "fcgi/php_messages.h"
+#include "php/messages.h"
 #include "pool/request_queue.h"
 #include "pool/worker_table.h"
 
@@ -47,7 +47,7 @@ struct Request {
   TimePoint started{};   // given to a worker
   std::string tag;       // the request's identity in logs
 
-  std::unique_ptr<fcgi::PhpMessages> messages; // none: PHP has logged nothing
+  std::unique_ptr<php::PhpMessages> messages; // none: PHP has logged nothing
 
   int status = 0;           // of the response, once known
   std::string head;         // of the response, if the access log asks for it

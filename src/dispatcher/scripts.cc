@@ -3,21 +3,21 @@
 #include <algorithm>
 #include <cstring>
 
-#include "fcgi/script_path.h"
+#include "php/script_path.h"
 #include "sys/log.h"
 
 namespace tqfpm::dispatcher {
 
-using fcgi::ScriptAnswer;
-using fcgi::ScriptRequest;
+using php::ScriptAnswer;
+using php::ScriptRequest;
 
 namespace {
 
 constexpr Duration kPatience = seconds(10); // for a file system that does not answer
 
-fcgi::ScriptRules rules_of(const config::PoolConfig &pool, const PhpOptions &options) {
-  const PathSettings settings = path_settings(pool, options);
-  fcgi::ScriptRules rules;
+php::ScriptRules rules_of(const config::PoolConfig &pool, const spawner::PhpOptions &options) {
+  const spawner::PathSettings settings = spawner::path_settings(pool, options);
+  php::ScriptRules rules;
   rules.fix_pathinfo = settings.fix_pathinfo;
   rules.discard_path = settings.discard_path;
   rules.decode_path = !settings.script_path_encoded;
@@ -45,8 +45,8 @@ LocalAnswer page(int status, const char *title, const char *body, const char *re
 
 } // namespace
 
-Scripts::Scripts(sys::EventLoop &loop, ScriptsOwner &owner, const config::PoolConfig &pool, const PhpOptions &options,
-                 std::vector<std::string> folders)
+Scripts::Scripts(sys::EventLoop &loop, ScriptsOwner &owner, const config::PoolConfig &pool,
+                 const spawner::PhpOptions &options, std::vector<std::string> folders)
     : owner_(owner), pool_(pool), folders_(std::move(folders)), rules_(rules_of(pool, options)),
       timer_(loop, [this] { give_up(Clock::now()); }) {}
 
@@ -91,7 +91,7 @@ bool Scripts::act(Request &request, ScriptRequest &script, ScriptAnswer answer, 
       // Without a section scripts see the value of cgi.fix_pathinfo that php-cgi is started with; those that look at it
       // do so for the sake of path info.
       if (locked || has_path_info || (!path.empty() && path.front() != '/') || path.starts_with("//"))
-        return fcgi::locked_script(path, folders_);
+        return php::locked_script(path, folders_);
       return std::string(path);
     });
     return false;

@@ -1,4 +1,4 @@
-// The scripts that requests name: which file runs, whether it may, and what php-cgi is told (fcgi::ScriptRequest does
+// The scripts that requests name: which file runs, whether it may, and what php-cgi is told (php::ScriptRequest does
 // the thinking). Where that depends on files the spawner looks: it sees what workers see, the dispatcher does not.
 #pragma once
 
@@ -9,10 +9,10 @@
 
 #include "config/types.h"
 #include "dispatcher/local_pages.h"
-#include "dispatcher/php_command.h"
 #include "dispatcher/request.h"
-#include "fcgi/script_request.h"
 #include "ipc/control.h"
+#include "php/script_request.h"
+#include "spawner/php_command.h"
 #include "sys/event_loop.h"
 
 namespace tqfpm::dispatcher {
@@ -30,7 +30,7 @@ public:
 
 class Scripts {
 public:
-  Scripts(sys::EventLoop &loop, ScriptsOwner &owner, const config::PoolConfig &pool, const PhpOptions &options,
+  Scripts(sys::EventLoop &loop, ScriptsOwner &owner, const config::PoolConfig &pool, const spawner::PhpOptions &options,
           std::vector<std::string> folders);
   // What the pool's php.ini says.
   void learn(const ipc::PhpFacts &facts);
@@ -50,13 +50,13 @@ private:
     TimePoint given_up{};
   };
   bool look(Request &request, const std::string &path, bool locked);
-  bool act(Request &request, fcgi::ScriptRequest &script, fcgi::ScriptAnswer answer, bool locked);
+  bool act(Request &request, php::ScriptRequest &script, php::ScriptAnswer answer, bool locked);
   void give_up(TimePoint until);
 
   ScriptsOwner &owner_;
   const config::PoolConfig &pool_;
   std::vector<std::string> folders_; // in the root of what workers see, sorted
-  fcgi::ScriptRules rules_;
+  php::ScriptRules rules_;
   std::map<std::uint32_t, Waiting> waiting_; // by id, oldest first
   std::uint32_t next_id_ = 1;
   sys::TimerWatch timer_;

@@ -9,10 +9,10 @@
 #include <cstring>
 
 #include "config/dump.h"
-#include "config/php_constants.h"
 #include "master/master.h"
 #include "master/migrate.h"
 #include "master/options.h"
+#include "php/constants.h"
 #include "sys/files.h"
 #include "sys/log.h"
 #include "sys/paths.h"
@@ -90,7 +90,7 @@ bool one_output() {
 void show(const config::Config &config) {
   const auto e_all = [](const config::PoolConfig &pool) {
     const auto version = php_version(pool.php_binary);
-    return config::e_all_of(version.ok() ? version.value() : "");
+    return php::e_all_of(version.ok() ? version.value() : "");
   };
   for (const std::string &line : config::dump_for_log(config, e_all))
     sys::log().notice("{}", line);

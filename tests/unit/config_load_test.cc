@@ -6,8 +6,8 @@
 #include "config/diff.h"
 #include "config/dump.h"
 #include "config/load.h"
-#include "config/php_constants.h"
 #include "config/table.h"
+#include "php/constants.h"
 
 namespace tqfpm::config {
 namespace {
@@ -256,15 +256,15 @@ TEST(Dump, TheLogHasPhpFpmsLines) {
 }
 
 TEST(PhpConstants, AsPhpsOwnParser) {
-  EXPECT_EQ(error_level("E_ALL", 32767), 32767);
-  EXPECT_EQ(error_level("E_ALL & ~E_DEPRECATED & ~E_STRICT", 32767), 22527);
-  EXPECT_EQ(error_level("(E_ERROR | E_WARNING) ^ 1", 32767), 2);
+  EXPECT_EQ(php::error_level("E_ALL", 32767), 32767);
+  EXPECT_EQ(php::error_level("E_ALL & ~E_DEPRECATED & ~E_STRICT", 32767), 22527);
+  EXPECT_EQ(php::error_level("(E_ERROR | E_WARNING) ^ 1", 32767), 2);
   for (const char *text : {"", "5", "E_ALL &", "E_ALL E_ERROR", "e_all", "(E_ALL", "yes", "E_ALL & x"})
-    EXPECT_EQ(error_level(text, 32767), std::nullopt) << text;
-  EXPECT_EQ(error_level(std::string(1000, '~') + "E_ALL", 32767), std::nullopt);
-  EXPECT_EQ(e_all_of("PHP 8.2.36 (cgi-fcgi)"), 32767);
-  EXPECT_EQ(e_all_of("PHP 8.4.1 (cgi-fcgi)"), 30719);
-  EXPECT_EQ(e_all_of("nothing"), 32767);
+    EXPECT_EQ(php::error_level(text, 32767), std::nullopt) << text;
+  EXPECT_EQ(php::error_level(std::string(1000, '~') + "E_ALL", 32767), std::nullopt);
+  EXPECT_EQ(php::e_all_of("PHP 8.2.36 (cgi-fcgi)"), 32767);
+  EXPECT_EQ(php::e_all_of("PHP 8.4.1 (cgi-fcgi)"), 30719);
+  EXPECT_EQ(php::e_all_of("nothing"), 32767);
 }
 
 TEST(Load, PhpFpmsOwnWordsWhereTheyAreLookedFor) {

@@ -1,6 +1,6 @@
-#include "fcgi/basic_user.h"
 #include "fcgi/params.h"
-#include "fcgi/script_path.h"
+#include "php/basic_user.h"
+#include "php/script_path.h"
 
 #include <gtest/gtest.h>
 
@@ -66,14 +66,14 @@ TEST(Params, SetReplaces) {
 TEST(LockedScript, BeginsWithAFolderThatHasASection) {
   const std::vector<std::string> folders = {"home", "srv", "var"};
   for (const char *same : {"/srv/a.php", "/var/www/x/index.php", "/./a.php", "./a.php", ""})
-    EXPECT_EQ(locked_script(same, folders), same);
-  EXPECT_EQ(locked_script("/a.php", folders), "/./a.php");
-  EXPECT_EQ(locked_script("/srv", folders), "/./srv");
-  EXPECT_EQ(locked_script("/new/a.php", folders), "/./new/a.php");
-  EXPECT_EQ(locked_script("//srv/a.php", folders), "/srv/a.php");
-  EXPECT_EQ(locked_script("/../srv/a.php", folders), "/./../srv/a.php");
-  EXPECT_EQ(locked_script("a.php", folders), "./a.php");
-  EXPECT_EQ(locked_script("../a.php", folders), "./../a.php");
+    EXPECT_EQ(php::locked_script(same, folders), same);
+  EXPECT_EQ(php::locked_script("/a.php", folders), "/./a.php");
+  EXPECT_EQ(php::locked_script("/srv", folders), "/./srv");
+  EXPECT_EQ(php::locked_script("/new/a.php", folders), "/./new/a.php");
+  EXPECT_EQ(php::locked_script("//srv/a.php", folders), "/srv/a.php");
+  EXPECT_EQ(php::locked_script("/../srv/a.php", folders), "/./../srv/a.php");
+  EXPECT_EQ(php::locked_script("a.php", folders), "./a.php");
+  EXPECT_EQ(php::locked_script("../a.php", folders), "./../a.php");
 }
 
 TEST(Params, LengthsThatOverflowAreMalformed) {
@@ -83,12 +83,12 @@ TEST(Params, LengthsThatOverflowAreMalformed) {
 }
 
 TEST(BasicUser, FromTheAuthorizationHeader) {
-  EXPECT_EQ(basic_user("Basic Ym9iOnB3"), "bob");
-  EXPECT_EQ(basic_user("basic Ym9iOg=="), "bob");
-  EXPECT_EQ(basic_user("Basic Ym9i"), ""); // no colon
-  EXPECT_EQ(basic_user("Bearer Ym9iOnB3"), "");
-  EXPECT_EQ(basic_user("Basic Ym9!"), "");
-  EXPECT_EQ(basic_user(""), "");
+  EXPECT_EQ(php::basic_user("Basic Ym9iOnB3"), "bob");
+  EXPECT_EQ(php::basic_user("basic Ym9iOg=="), "bob");
+  EXPECT_EQ(php::basic_user("Basic Ym9i"), ""); // no colon
+  EXPECT_EQ(php::basic_user("Bearer Ym9iOnB3"), "");
+  EXPECT_EQ(php::basic_user("Basic Ym9!"), "");
+  EXPECT_EQ(php::basic_user(""), "");
 }
 
 } // namespace

@@ -2,9 +2,9 @@
 #include <gtest/gtest.h>
 
 #include "fcgi/params.h"
-#include "fcgi/php_messages.h"
 #include "fcgi/response.h"
 #include "fcgi/writer.h"
+#include "php/messages.h"
 
 namespace tqfpm::fcgi {
 namespace {
@@ -112,10 +112,10 @@ struct Heard {
   explicit Heard(std::size_t longest) : messages(longest) {}
   void feed(std::string_view content) { sent += messages.feed(content, note()); }
   void end() { sent += messages.end(note()); }
-  PhpMessages::OnLine note() {
+  php::PhpMessages::OnLine note() {
     return [this](std::string_view line, bool first) { log += (first ? "*" : " ") + std::string(line) + "|"; };
   }
-  PhpMessages messages;
+  php::PhpMessages messages;
   std::string sent, log;
 };
 
@@ -159,8 +159,8 @@ TEST(PhpMessages, RecordsKeepTheirOrder) {
   append_stream(expected, RecordType::kStdout, 3, "body");
   append_stream(expected, RecordType::kStderr, 3, "PHP message: half");
   append_end_request(expected, 3, 0, ProtocolStatus::kRequestComplete);
-  PhpMessages messages(1000);
-  EXPECT_EQ(rewrite_stderr(records, messages, [](std::string_view, bool) {}), expected);
+  php::PhpMessages messages(1000);
+  EXPECT_EQ(php::rewrite_stderr(records, messages, [](std::string_view, bool) {}), expected);
 }
 
 TEST(ScanResponse, ARecordOfOurOwnEndsTheAnswer) {

@@ -7,7 +7,7 @@
 #include <string>
 #include <string_view>
 
-namespace tqfpm::fcgi {
+namespace tqfpm::php {
 
 class PhpMessages {
 public:
@@ -37,4 +37,4 @@ bool continues_message(std::string_view line);
 // `records` (whole ones) with STDERR content as PhpMessages has it; what is left comes before an END_REQUEST.
 std::string rewrite_stderr(std::string_view records, PhpMessages &messages, const PhpMessages::OnLine &on_line);
 
-} // namespace tqfpm::fcgi
+} // namespace tqfpm::php

@@ -1,10 +1,10 @@
-#include "fcgi/basic_user.h"
+#include "php/basic_user.h"
 
 #include <strings.h>
 
 #include <cstdint>
 
-namespace tqfpm::fcgi {
+namespace tqfpm::php {
 
 std::string basic_user(std::string_view authorization) {
   constexpr std::string_view kScheme = "Basic ";
@@ -33,4 +33,4 @@ std::string basic_user(std::string_view authorization) {
   return "";
 }
 
-} // namespace tqfpm::fcgi
+} // namespace tqfpm::php

@@ -1,4 +1,4 @@
-#include "dispatcher/spawner_trace.h"
+#include "spawner/read_worker.h"
 
 #include <sys/uio.h>
 
@@ -12,7 +12,7 @@
 #include "trace/proc_text.h"
 #include "trace/walk.h"
 
-namespace tqfpm::dispatcher {
+namespace tqfpm::spawner {
 
 namespace {
 
@@ -117,4 +117,4 @@ void trace_worker(const ipc::SpawnerRequest &request, ipc::TraceReply &reply) {
   }
 }
 
-} // namespace tqfpm::dispatcher
+} // namespace tqfpm::spawner

@@ -4,9 +4,9 @@
 #include <string>
 #include <string_view>
 
-namespace tqfpm::fcgi {
+namespace tqfpm::php {
 
 // The user of "Basic BASE64(user:password)"; "" for anything else.
 std::string basic_user(std::string_view authorization);
 
-} // namespace tqfpm::fcgi
+} // namespace tqfpm::php

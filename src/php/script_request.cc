@@ -1,10 +1,10 @@
-#include "fcgi/script_request.h"
+#include "php/script_request.h"
 
 #include <strings.h>
 
 #include <algorithm>
 
-namespace tqfpm::fcgi {
+namespace tqfpm::php {
 
 namespace {
 
@@ -15,7 +15,7 @@ std::string_view until_zero(std::string_view value) {
   return value.substr(0, value.find('\0'));
 }
 
-std::optional<std::string> get(const Params &params, std::string_view name) {
+std::optional<std::string> get(const fcgi::Params &params, std::string_view name) {
   const auto value = params.find(name);
   return value ? std::optional<std::string>(until_zero(*value)) : std::nullopt;
 }
@@ -57,7 +57,7 @@ bool goes_up(std::string_view path) {
 
 } // namespace
 
-ScriptRequest::ScriptRequest(const Params &params, const ScriptRules &rules) : rules_(rules) {
+ScriptRequest::ScriptRequest(const fcgi::Params &params, const ScriptRules &rules) : rules_(rules) {
   read(params);
   strip_prefix();
   any_ = filename_ || path_translated_;
@@ -71,7 +71,7 @@ ScriptRequest::ScriptRequest(const Params &params, const ScriptRules &rules) : r
   }
 }
 
-void ScriptRequest::read(const Params &params) {
+void ScriptRequest::read(const fcgi::Params &params) {
   filename_ = get(params, "SCRIPT_FILENAME");
   path_translated_ = get(params, "PATH_TRANSLATED");
   path_info_ = get(params, "PATH_INFO");
@@ -279,7 +279,7 @@ void ScriptRequest::tell_path_translated(const Text &part) {
 
 // php-cgi (with cgi.fix_pathinfo = 0) would run PATH_TRANSLATED, and take PATH_INFO for the name of the script and for
 // PHP_SELF. It does not see them under names that its scripts see as the right ones.
-void ScriptRequest::hide(Params &params) const {
+void ScriptRequest::hide(fcgi::Params &params) const {
   if (path_translated_)
     params.hide("PATH_TRANSLATED");
   if (!path_info_)
@@ -292,7 +292,7 @@ void ScriptRequest::hide(Params &params) const {
     params.add_unseen("SCRIPT_NAME", *script_name_ + *path_info_);
 }
 
-void ScriptRequest::write(Params &params, const std::string &script) {
+void ScriptRequest::write(fcgi::Params &params, const std::string &script) {
   for (const Change &each : changes_) {
     if (each.value)
       params.set(each.name, *each.value);
@@ -308,4 +308,4 @@ void ScriptRequest::write(Params &params, const std::string &script) {
     params.hide("PATH_TRANSLATED");
 }
 
-} // namespace tqfpm::fcgi
+} // namespace tqfpm::php

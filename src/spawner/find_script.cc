@@ -1,4 +1,4 @@
-#include "dispatcher/spawner_look.h"
+#include "spawner/find_script.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -7,10 +7,10 @@
 
 #include <cerrno>
 
-#include "fcgi/script_request.h"
+#include "php/script_request.h"
 #include "sys/fd.h"
 
-namespace tqfpm::dispatcher {
+namespace tqfpm::spawner {
 
 namespace {
 
@@ -23,7 +23,7 @@ std::uint32_t look(const std::string &whole) {
     struct stat status {};
     return ::stat(path.c_str(), &status) == 0 && S_ISREG(status.st_mode);
   };
-  return static_cast<std::uint32_t>(fcgi::find_script(whole, exists, is_file));
+  return static_cast<std::uint32_t>(php::find_script(whole, exists, is_file));
 }
 
 } // namespace
@@ -53,4 +53,4 @@ std::uint32_t look_for_script(const std::string &path, const std::string &chroot
   return got == static_cast<ssize_t>(sizeof found) ? found : 0;
 }
 
-} // namespace tqfpm::dispatcher
+} // namespace tqfpm::spawner

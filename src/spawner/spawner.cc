@@ -1,4 +1,4 @@
-#include "dispatcher/spawner.h"
+#include "spawner/spawner.h"
 
 #include <fcntl.h>
 #include <sys/prctl.h>
@@ -12,14 +12,14 @@
 #include <cstddef>
 #include <cstring>
 
-#include "dispatcher/spawner_look.h"
-#include "dispatcher/spawner_trace.h"
+#include "spawner/find_script.h"
+#include "spawner/read_worker.h"
 #include "sys/child_exec.h"
 #include "sys/log.h"
 #include "sys/paths.h"
 #include "sys/socket.h"
 
-namespace tqfpm::dispatcher {
+namespace tqfpm::spawner {
 
 namespace {
 
@@ -280,4 +280,4 @@ void SpawnerLink::readable() {
   }
 }
 
-} // namespace tqfpm::dispatcher
+} // namespace tqfpm::spawner

@@ -4,9 +4,9 @@
 #include <cstdint>
 #include <string>
 
-namespace tqfpm::dispatcher {
+namespace tqfpm::spawner {
 
-// Bytes of `path` that are the script; 0: none is there. See fcgi::find_script().
+// Bytes of `path` that are the script; 0: none is there. See php::find_script().
 std::uint32_t look_for_script(const std::string &path, const std::string &chroot);
 
-} // namespace tqfpm::dispatcher
+} // namespace tqfpm::spawner

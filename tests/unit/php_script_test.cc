@@ -1,4 +1,4 @@
-#include "fcgi/script_request.h"
+#include "php/script_request.h"
 
 #include <gtest/gtest.h>
 
@@ -6,7 +6,7 @@
 #include <map>
 #include <set>
 
-namespace tqfpm::fcgi {
+namespace tqfpm::php {
 namespace {
 
 using Pairs = std::vector<std::pair<std::string, std::string>>;
@@ -17,20 +17,20 @@ ScriptRules limited() {
   return rules;
 }
 
-Params params_of(const Pairs &pairs) {
+fcgi::Params params_of(const Pairs &pairs) {
   std::string content;
   for (const auto &[name, value] : pairs)
-    append_pair(content, name, value);
-  Params params;
+    fcgi::append_pair(content, name, value);
+  fcgi::Params params;
   EXPECT_TRUE(params.assign(content));
   return params;
 }
 
 // What php-cgi itself finds, and what it makes of all that for scripts: later names first, dots are underscores.
 struct Php {
-  explicit Php(const Params &params) {
+  explicit Php(const fcgi::Params &params) {
     std::vector<std::string> order;
-    PairReader reader(params.content());
+    fcgi::PairReader reader(params.content());
     while (const auto pair = reader.next()) {
       if (!own.contains(std::string(pair->name)))
         order.emplace_back(pair->name);
@@ -69,10 +69,10 @@ struct Files {
 
 struct Outcome {
   ScriptAnswer answer;
-  Params params;
+  fcgi::Params params;
 };
 Outcome run(const Pairs &pairs, const ScriptRules &rules, const Files &files = {}) {
-  Params params = params_of(pairs);
+  fcgi::Params params = params_of(pairs);
   ScriptRequest script(params, rules);
   ScriptAnswer answer = script.choose();
   if (answer == ScriptAnswer::kLook)
@@ -213,7 +213,7 @@ TEST(Script, WithoutALimit) {
   ScriptRules rules;
   const Files files{{"/srv/x.pl", "/srv/a.php"}, {"/srv"}};
   EXPECT_EQ(Php(run({{"SCRIPT_FILENAME", "/srv/x.pl/i"}}, rules, files).params).runs(), "/srv/x.pl");
-  Params params = params_of({{"SCRIPT_FILENAME", "/srv/a.php"}});
+  fcgi::Params params = params_of({{"SCRIPT_FILENAME", "/srv/a.php"}});
   EXPECT_EQ(ScriptRequest(params, rules).choose(), ScriptAnswer::kRun); // nothing is looked at
   EXPECT_EQ(run({{"SCRIPT_FILENAME", ""}}, rules).answer, ScriptAnswer::kUnknown);
 }
@@ -249,11 +249,11 @@ TEST(Script, ParametersThatFitNoRecordAreLeftOut) {
   const Outcome outcome =
       run({{"SCRIPT_FILENAME", "/srv/a.php"}, {"SCRIPT_NAME", "/" + big}, {"PATH_INFO", "/" + big}}, limited());
   EXPECT_EQ(outcome.answer, ScriptAnswer::kRun);
-  PairReader reader(outcome.params.content());
+  fcgi::PairReader reader(outcome.params.content());
   while (const auto pair = reader.next())
     EXPECT_LE(pair->encoded.size(), 65535U);
   EXPECT_EQ(outcome.params.get("SCRIPT_NAME"), "/" + big);
 }
 
 } // namespace
-} // namespace tqfpm::fcgi
+} // namespace tqfpm::php

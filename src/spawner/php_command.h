@@ -7,7 +7,7 @@
 #include "config/types.h"
 #include "sys/privileges.h"
 
-namespace tqfpm::dispatcher {
+namespace tqfpm::spawner {
 
 // What the command line of tqfpm adds to every php-cgi (-c, -n, -d).
 struct PhpOptions {
@@ -24,7 +24,7 @@ struct PhpCommand {
 
 // `inherited` is this process's environment, used with clear_env = no. `identity` gives USER and HOME, as php-fpm does.
 // `folders` are the names in the root of what workers see: there admin values cannot be changed by scripts (see
-// fcgi::locked_script).
+// php::locked_script).
 // `asks_ini`: for a template, which tells what php.ini says about paths (ipc::PhpFacts).
 PhpCommand php_command(const config::PoolConfig &pool, const PhpOptions &options, const sys::Identity *identity,
                        char **inherited, const std::vector<std::string> &folders, bool asks_ini);
@@ -45,4 +45,4 @@ std::string define_argument(const std::string &key, const std::string &value);
 // Has the pool values that scripts must not change and could?
 bool has_locked_values(const config::PoolConfig &pool);
 
-} // namespace tqfpm::dispatcher
+} // namespace tqfpm::spawner

@@ -10,12 +10,12 @@
 #include <vector>
 
 #include "base/result.h"
-#include "dispatcher/php_command.h"
 #include "ipc/control.h"
+#include "spawner/php_command.h"
 #include "sys/event_loop.h"
 #include "sys/fd.h"
 
-namespace tqfpm::dispatcher {
+namespace tqfpm::spawner {
 
 struct SpawnerPlan {
   // The command of a template or a worker, perhaps with the settings of a memory file.
@@ -64,4 +64,4 @@ private:
   sys::IoWatch watch_;
 };
 
-} // namespace tqfpm::dispatcher
+} // namespace tqfpm::spawner

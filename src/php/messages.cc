@@ -1,11 +1,11 @@
-#include "fcgi/php_messages.h"
+#include "php/messages.h"
 
 #include <algorithm>
 
 #include "fcgi/format.h"
 #include "fcgi/writer.h"
 
-namespace tqfpm::fcgi {
+namespace tqfpm::php {
 
 namespace {
 constexpr std::string_view kWords = "PHP message: ";
@@ -77,15 +77,15 @@ std::string PhpMessages::end(const OnLine &on_line) {
 
 std::string rewrite_stderr(std::string_view records, PhpMessages &messages, const PhpMessages::OnLine &on_line) {
   std::string out;
-  while (records.size() >= kHeaderLength) {
-    const Header header = decode_header(records);
+  while (records.size() >= fcgi::kHeaderLength) {
+    const fcgi::Header header = fcgi::decode_header(records);
     const std::size_t length = std::min(header.record_length(), records.size());
-    if (header.type == RecordType::kStderr && header.content_length > 0)
-      append_stream(out, RecordType::kStderr, header.id,
-                    messages.feed(records.substr(kHeaderLength, header.content_length), on_line));
+    if (header.type == fcgi::RecordType::kStderr && header.content_length > 0)
+      fcgi::append_stream(out, fcgi::RecordType::kStderr, header.id,
+                          messages.feed(records.substr(fcgi::kHeaderLength, header.content_length), on_line));
     else {
-      if (header.type == RecordType::kEndRequest)
-        append_stream(out, RecordType::kStderr, header.id, messages.end(on_line));
+      if (header.type == fcgi::RecordType::kEndRequest)
+        fcgi::append_stream(out, fcgi::RecordType::kStderr, header.id, messages.end(on_line));
       out += records.substr(0, length);
     }
     records.remove_prefix(length);
@@ -93,4 +93,4 @@ std::string rewrite_stderr(std::string_view records, PhpMessages &messages, cons
   return out;
 }
 
-} // namespace tqfpm::fcgi
+} // namespace tqfpm::php

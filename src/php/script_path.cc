@@ -1,8 +1,8 @@
-#include "fcgi/script_path.h"
+#include "php/script_path.h"
 
 #include <algorithm>
 
-namespace tqfpm::fcgi {
+namespace tqfpm::php {
 
 std::string locked_script(std::string_view script, const std::vector<std::string> &folders) {
   if (script.empty())
@@ -17,4 +17,4 @@ std::string locked_script(std::string_view script, const std::vector<std::string
   return known ? std::string(script) : "/." + std::string(script);
 }
 
-} // namespace tqfpm::fcgi
+} // namespace tqfpm::php

@@ -27,7 +27,7 @@
 #include <unistd.h>
 
 #include "ipc/control.h"
-#include "template/template.h"
+#include "preload/template.h"
 
 // A call of memcpy would bind to GLIBC_2.14 on amd64, which is allowed; nothing newer is used.
 
@@ -49,7 +49,7 @@ using namespace tqfpm::ipc;
 using namespace tqfpm::preload;
 
 // ${...} in php.ini means a directive that has been set before, or else a variable of the environment: that is how the
-// default is told from "off" (see dispatcher/php_command.cc).
+// default is told from "off" (see spawner/php_command.cc).
 constexpr char kFixPathInfoName[] = "cgi.fix_pathinfo";
 
 void close_all(const int *fds, size_t count) {

@@ -8,7 +8,7 @@
 
 #include "ipc/control.h"
 
-namespace tqfpm::dispatcher {
+namespace tqfpm::spawner {
 
 // Reads the worker that `request` (kTrace) names, without stopping it, and fills `reply`, text included. Takes about
 // request.budget milliseconds at most.
@@ -17,4 +17,4 @@ void trace_worker(const ipc::SpawnerRequest &request, ipc::TraceReply &reply);
 // Proportional set size of a worker in KiB; 0: it cannot be told.
 std::uint32_t weigh_worker(std::int32_t pid);
 
-} // namespace tqfpm::dispatcher
+} // namespace tqfpm::spawner

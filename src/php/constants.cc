@@ -1,11 +1,11 @@
-#include "config/php_constants.h"
+#include "php/constants.h"
 
 #include <array>
 #include <utility>
 
 #include "base/text.h"
 
-namespace tqfpm::config {
+namespace tqfpm::php {
 
 namespace {
 
@@ -123,4 +123,4 @@ std::int64_t e_all_of(std::string_view version) {
   return major && minor && (*major > 8 || (*major == 8 && *minor >= 4)) ? 30719 : 32767;
 }
 
-} // namespace tqfpm::config
+} // namespace tqfpm::php

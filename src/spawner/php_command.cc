@@ -1,4 +1,4 @@
-#include "dispatcher/php_command.h"
+#include "spawner/php_command.h"
 
 #include <algorithm>
 #include <cctype>
@@ -7,7 +7,7 @@
 #include "ipc/control.h"
 #include "sys/files.h"
 
-namespace tqfpm::dispatcher {
+namespace tqfpm::spawner {
 
 namespace {
 
@@ -63,7 +63,7 @@ void add_locks(std::vector<std::string> &arguments, const config::PoolConfig &po
     for (const config::KeyValue &each : *settings)
       values += lockable(each) ? each.key + "=" + ini_value(each.value) + "\n" : "";
   }
-  std::vector<std::string> paths = {".", "/."}; // see fcgi::locked_script
+  std::vector<std::string> paths = {".", "/."}; // see php::locked_script
   for (const std::string &folder : folders)
     paths.push_back("/" + folder);
   for (const std::string &path : paths)
@@ -195,4 +195,4 @@ PhpCommand php_command(const config::PoolConfig &pool, const PhpOptions &options
   return command;
 }
 
-} // namespace tqfpm::dispatcher
+} // namespace tqfpm::spawner

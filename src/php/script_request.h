@@ -11,7 +11,7 @@
 
 #include "fcgi/params.h"
 
-namespace tqfpm::fcgi {
+namespace tqfpm::php {
 
 struct ScriptRules {
   bool fix_pathinfo = true;            // cgi.fix_pathinfo
@@ -33,7 +33,7 @@ enum class ScriptAnswer {
 
 class ScriptRequest {
 public:
-  ScriptRequest(const Params &params, const ScriptRules &rules);
+  ScriptRequest(const fcgi::Params &params, const ScriptRules &rules);
 
   // What can be said without looking at files.
   ScriptAnswer choose();
@@ -45,7 +45,7 @@ public:
   // Sets in `params` (the ones that this was made from) what php-cgi gets for the script that has been chosen. A view
   // that `relocate` returns takes the script's place: the same file by another path. It is told whether the script has
   // path info.
-  template <typename Relocate> void write(Params &params, const Relocate &relocate) {
+  template <typename Relocate> void write(fcgi::Params &params, const Relocate &relocate) {
     write(params, relocate(script(), has_path_info()));
   }
 
@@ -56,7 +56,7 @@ private:
     Text value; // none: the parameter goes
   };
 
-  void read(const Params &params);
+  void read(const fcgi::Params &params);
   void repair_iis(std::string_view software);
   void strip_prefix();
   [[nodiscard]] bool allowed(std::string_view path) const;
@@ -72,8 +72,8 @@ private:
   void move_path_info(const std::string &behind);
   void strip_script_name(const std::string &behind);
   void tell_path_translated(const Text &part);
-  void hide(Params &params) const;
-  void write(Params &params, const std::string &script);
+  void hide(fcgi::Params &params) const;
+  void write(fcgi::Params &params, const std::string &script);
 
   const ScriptRules &rules_;
   // The web server's parameters; later: what scripts see.
@@ -104,4 +104,4 @@ std::size_t find_script(const std::string &path, const Exists &exists, const IsF
   return 0;
 }
 
-} // namespace tqfpm::fcgi
+} // namespace tqfpm::php

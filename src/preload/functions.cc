@@ -11,7 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "template/template.h"
+#include "preload/template.h"
 
 extern "C" {
 // Of php-cgi; null where it does not export them.

@@ -5,7 +5,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include "template/template.h"
+#include "preload/template.h"
 
 namespace tqfpm::preload {
 
