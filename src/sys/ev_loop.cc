@@ -1,129 +1,104 @@
 // The event loop on libev; nothing else includes <ev.h>.
-#include "sys/event_loop.h"
-
 #include <ev.h>
 
 #include <algorithm>
 #include <new>
 
 #include "base/result.h"
+#include "sys/event_loop.h"
 
 namespace tqfpm::sys {
 
 namespace {
-template <typename T> T *as(std::byte *storage) {
-  return std::launder(reinterpret_cast<T *>(storage));
+
+template <typename T> T *as(std::byte *room) {
+  return std::launder(reinterpret_cast<T *>(room));
 }
+
 int to_ev(unsigned events) {
   return ((events & kReadable) != 0 ? EV_READ : 0) | ((events & kWritable) != 0 ? EV_WRITE : 0);
 }
-} // namespace
-
-struct EventLoop::State {
-  struct ev_loop *loop = nullptr;
-  ev_prepare prepare{};
-  std::function<void()> before_wait;
-};
 
 // Where libev's C callbacks arrive.
-struct Trampoline {
-  static void io(struct ev_loop *, ev_io *watcher, int revents) {
-    auto *watch = static_cast<IoWatch *>(watcher->data);
-    watch->callback_(((revents & EV_READ) != 0 ? kReadable : 0U) | ((revents & EV_WRITE) != 0 ? kWritable : 0U));
+void on_io(struct ev_loop *, ev_io *watcher, int revents) {
+  static_cast<IoWatch *>(watcher->data)
+      ->fire(((revents & EV_READ) != 0 ? kReadable : 0U) | ((revents & EV_WRITE) != 0 ? kWritable : 0U));
+}
+void on_timer(struct ev_loop *, ev_timer *watcher, int) {
+  static_cast<TimerWatch *>(watcher->data)->fire();
+}
+void on_signal(struct ev_loop *, ev_signal *watcher, int) {
+  static_cast<SignalWatch *>(watcher->data)->fire();
+}
+void on_prepare(struct ev_loop *, ev_prepare *watcher, int) {
+  (*static_cast<std::function<void()> *>(watcher->data))();
+}
+
+class EvEngine : public LoopEngine {
+public:
+  EvEngine() : loop_(ev_loop_new(EVFLAG_AUTO | EVFLAG_NOENV)) {
+    static_assert(sizeof(ev_io) <= 64 && sizeof(ev_timer) <= 64 && sizeof(ev_signal) <= 64);
+    TQFPM_ASSERT(loop_ != nullptr);
   }
-  static void timer(struct ev_loop *, ev_timer *watcher, int) {
-    auto *watch = static_cast<TimerWatch *>(watcher->data);
-    watch->due_ = TimePoint::max();
-    watch->callback_();
+  ~EvEngine() override { ev_loop_destroy(loop_); }
+
+  TimePoint now() override { return Clock::now(); }
+  void run() override { ev_run(loop_, 0); }
+  void stop() override { ev_break(loop_, EVBREAK_ALL); }
+  void before_wait(std::function<void()> callback) override {
+    before_wait_ = std::move(callback);
+    ev_prepare_init(&prepare_, &on_prepare);
+    prepare_.data = &before_wait_;
+    ev_prepare_start(loop_, &prepare_);
   }
-  static void signal(struct ev_loop *, ev_signal *watcher, int) {
-    static_cast<SignalWatch *>(watcher->data)->callback_();
+
+  void add(IoWatch &watch) override {
+    auto *watcher = new (watch.room()) ev_io;
+    ev_io_init(watcher, &on_io, watch.fd(), 0);
+    watcher->data = &watch;
   }
-  static void prepare(struct ev_loop *, ev_prepare *watcher, int) {
-    (*static_cast<std::function<void()> *>(watcher->data))();
+  void change(IoWatch &watch) override {
+    auto *watcher = as<ev_io>(watch.room());
+    ev_io_stop(loop_, watcher);
+    ev_io_set(watcher, watch.fd(), to_ev(watch.events()));
+    if (watch.events() != 0)
+      ev_io_start(loop_, watcher);
   }
+  void remove(IoWatch &watch) override { ev_io_stop(loop_, as<ev_io>(watch.room())); }
+
+  void add(TimerWatch &watch) override {
+    auto *watcher = new (watch.room()) ev_timer;
+    ev_timer_init(watcher, &on_timer, 0., 0.);
+    watcher->data = &watch;
+  }
+  void change(TimerWatch &watch) override {
+    auto *watcher = as<ev_timer>(watch.room());
+    ev_timer_stop(loop_, watcher);
+    if (watch.due() == TimePoint::max())
+      return;
+    const double delay = std::chrono::duration<double>(watch.due() - Clock::now()).count();
+    ev_now_update(loop_);
+    ev_timer_set(watcher, std::max(delay, 0.), 0.);
+    ev_timer_start(loop_, watcher);
+  }
+  void remove(TimerWatch &watch) override { ev_timer_stop(loop_, as<ev_timer>(watch.room())); }
+
+  void add(SignalWatch &watch) override {
+    auto *watcher = new (watch.room()) ev_signal;
+    ev_signal_init(watcher, &on_signal, watch.signal());
+    watcher->data = &watch;
+    ev_signal_start(loop_, watcher);
+  }
+  void remove(SignalWatch &watch) override { ev_signal_stop(loop_, as<ev_signal>(watch.room())); }
+
+private:
+  struct ev_loop *loop_;
+  ev_prepare prepare_{};
+  std::function<void()> before_wait_;
 };
 
-EventLoop::EventLoop() : state_(std::make_unique<State>()) {
-  static_assert(sizeof(ev_io) <= 64 && sizeof(ev_timer) <= 64 && sizeof(ev_signal) <= 64);
-  state_->loop = ev_loop_new(EVFLAG_AUTO | EVFLAG_NOENV);
-  TQFPM_ASSERT(state_->loop != nullptr);
-}
+} // namespace
 
-EventLoop::~EventLoop() {
-  ev_loop_destroy(state_->loop);
-}
-
-void EventLoop::run() {
-  ev_run(state_->loop, 0);
-}
-void EventLoop::stop() {
-  ev_break(state_->loop, EVBREAK_ALL);
-}
-
-void EventLoop::before_wait(std::function<void()> callback) {
-  state_->before_wait = std::move(callback);
-  ev_prepare_init(&state_->prepare, &Trampoline::prepare);
-  state_->prepare.data = &state_->before_wait;
-  ev_prepare_start(state_->loop, &state_->prepare);
-}
-
-IoWatch::IoWatch(EventLoop &loop, int fd, Callback callback) : loop_(loop), callback_(std::move(callback)), fd_(fd) {
-  auto *watcher = new (watcher_) ev_io;
-  ev_io_init(watcher, &Trampoline::io, fd, 0);
-  watcher->data = this;
-}
-IoWatch::~IoWatch() {
-  ev_io_stop(loop_.state_->loop, as<ev_io>(watcher_));
-}
-
-void IoWatch::set(unsigned events) {
-  if (events == events_)
-    return;
-  events_ = events;
-  auto *watcher = as<ev_io>(watcher_);
-  ev_io_stop(loop_.state_->loop, watcher);
-  ev_io_set(watcher, fd_, to_ev(events));
-  if (events != 0)
-    ev_io_start(loop_.state_->loop, watcher);
-}
-
-TimerWatch::TimerWatch(EventLoop &loop, Callback callback) : loop_(loop), callback_(std::move(callback)) {
-  auto *watcher = new (watcher_) ev_timer;
-  ev_timer_init(watcher, &Trampoline::timer, 0., 0.);
-  watcher->data = this;
-}
-TimerWatch::~TimerWatch() {
-  stop();
-}
-
-void TimerWatch::at(TimePoint when) {
-  if (when == due_)
-    return;
-  stop();
-  if (when == TimePoint::max())
-    return;
-  due_ = when;
-  auto *watcher = as<ev_timer>(watcher_);
-  const double delay = std::chrono::duration<double>(when - Clock::now()).count();
-  ev_now_update(loop_.state_->loop);
-  ev_timer_set(watcher, std::max(delay, 0.), 0.);
-  ev_timer_start(loop_.state_->loop, watcher);
-}
-
-void TimerWatch::stop() {
-  due_ = TimePoint::max();
-  ev_timer_stop(loop_.state_->loop, as<ev_timer>(watcher_));
-}
-
-SignalWatch::SignalWatch(EventLoop &loop, int signal, Callback callback) : loop_(loop), callback_(std::move(callback)) {
-  auto *watcher = new (watcher_) ev_signal;
-  ev_signal_init(watcher, &Trampoline::signal, signal);
-  watcher->data = this;
-  ev_signal_start(loop_.state_->loop, watcher);
-}
-SignalWatch::~SignalWatch() {
-  ev_signal_stop(loop_.state_->loop, as<ev_signal>(watcher_));
-}
+EventLoop::EventLoop() : engine_(std::make_unique<EvEngine>()) {}
 
 } // namespace tqfpm::sys
