@@ -143,6 +143,11 @@ void PoolRules::others() {
   }
   if (pool_.php_spawn == SpawnMode::kExec && !pool_.chroot.empty())
     error("php.spawn", "chroot needs php.spawn = fork: php-cgi itself is outside of the chroot");
+  const std::uint64_t one = pool_.request_buffer_size.value + pool_.response_buffer_size.value;
+  if (pool_.memory_buffers.value < one)
+    error("memory.buffers", fmt::format("memory.buffers({}) must not be less than request_buffer_size and "
+                                        "response_buffer_size together({})",
+                                        pool_.memory_buffers.value, one));
 }
 
 // The mechanisms of php-fpm's that Linux has.

@@ -172,6 +172,9 @@ TEST(Load, Messages) {
             "/etc/a.conf:5: [pool www] 'listen.setfib' has no effect here, see tqfpm.conf(5)");
   EXPECT_EQ(only_message(kPool + "request_slowlog_timeout = 1\n"),
             "/etc/a.conf:5: [pool www] 'slowlog' must be specified for use with 'request_slowlog_timeout'");
+  EXPECT_EQ(only_message(kPool + "memory.buffers = 1M\n"),
+            "/etc/a.conf:5: [pool www] memory.buffers(1048576) must not be less than request_buffer_size and "
+            "response_buffer_size together(2097152)");
   EXPECT_EQ(only_message(kPool + "slowlog = /x\nrequest_slowlog_timeout = 9\nrequest_terminate_timeout = 5\n"),
             "/etc/a.conf:6: [pool www] 'request_slowlog_timeout' can't be greater than 'request_terminate_timeout'");
 }
