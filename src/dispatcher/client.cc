@@ -154,7 +154,7 @@ void Client::on_params(std::uint16_t id, fcgi::Role role, bool keep, std::string
   request.keep = keep;
   request.received = Clock::now();
   requests_.push_back(std::move(owned));
-  if (!request.params.assign(std::move(content))) {
+  if (request.params.assign(std::move(content)) != fcgi::Params::Verdict::kGood) {
     refuse("malformed parameters, or one of more than 65535 bytes");
     return;
   }

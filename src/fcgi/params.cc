@@ -54,17 +54,31 @@ void append_pair(std::string &content, std::string_view name, std::string_view v
   content.append(name).append(value);
 }
 
-bool Params::assign(std::string content) {
-  content_ = std::move(content);
+Params::Verdict Params::assign(std::string content) {
+  content_.clear();
   index_.clear();
-  index_.reserve(32);
-  PairReader reader(content_);
+  std::size_t pairs = 0;
+  PairReader reader(content);
   while (const auto pair = reader.next()) {
     if (pair->encoded.size() > kMaxContent)
-      return false;
-    index(*pair);
+      return Verdict::kMalformed;
+    if (++pairs > kMaxPairs)
+      return Verdict::kTooMany;
   }
-  return !reader.malformed();
+  if (reader.malformed())
+    return Verdict::kMalformed;
+  content_ = std::move(content);
+  index_all(pairs);
+  return Verdict::kGood;
+}
+
+void Params::index_all(std::size_t pairs) {
+  constexpr std::size_t kRoomForOwn = 8; // what set() adds to most requests
+  index_.clear();
+  index_.reserve(pairs + kRoomForOwn);
+  PairReader reader(content_);
+  while (const auto pair = reader.next())
+    index(*pair);
 }
 
 void Params::index(const PairReader::Pair &pair) {
@@ -95,12 +109,16 @@ void Params::add_unseen(std::string_view name, std::string_view value) {
 
 void Params::remove(std::string_view name) {
   std::string content;
+  std::size_t pairs = 0;
   PairReader reader(content_);
   while (const auto pair = reader.next()) {
-    if (pair->name != name)
-      content += pair->encoded;
+    if (pair->name == name)
+      continue;
+    content += pair->encoded;
+    ++pairs;
   }
-  (void)assign(std::move(content));
+  content_ = std::move(content);
+  index_all(pairs);
 }
 
 // PHP makes _ of a dot in the name of a variable, after it has looked for parameters that mean something to itself.

@@ -37,9 +37,13 @@ void append_pair(std::string &content, std::string_view name, std::string_view v
 // counts, as in PHP.
 class Params {
 public:
-  // Takes the content of the whole PARAMS stream. false: malformed, or one pair is too long for a record
-  // (php-cgi reads pairs record by record, so that a pair cannot span two).
-  bool assign(std::string content);
+  // Most pairs that one request may bring. A pair takes two bytes at least and 16 in the index.
+  static constexpr std::size_t kMaxPairs = 4096;
+  // kMalformed: also where one pair is too long for a record (php-cgi reads pairs record by record, so that a pair
+  // cannot span two). kTooMany: more than kMaxPairs, said before memory is taken for them.
+  enum class Verdict : std::uint8_t { kGood, kMalformed, kTooMany };
+  // Takes the content of the whole PARAMS stream. What is not kGood leaves no parameter.
+  [[nodiscard]] Verdict assign(std::string content);
   // Adds a pair at the end: it replaces what has the same name. Views into the content end. A pair that fits no record
   // is left out.
   void set(std::string_view name, std::string_view value);
@@ -57,6 +61,7 @@ public:
   [[nodiscard]] std::size_t size() const { return index_.size(); }
 
 private:
+  void index_all(std::size_t pairs);
   void index(const PairReader::Pair &pair);
   struct Entry;
   [[nodiscard]] bool is_called(const Entry &entry, std::string_view name) const;
@@ -66,6 +71,7 @@ private:
     std::uint32_t value_length; // the value follows the name
     bool hidden;
   };
+  static_assert(sizeof(Entry) == 16);
   std::string content_;
   std::vector<Entry> index_;
 };

@@ -19,14 +19,14 @@ TEST(Params, LengthsOfOneAndFourBytes) {
     const std::string encoded = pair("NAME", value);
     EXPECT_EQ(encoded.size(), (size < 128 ? 2 : 5) + 4 + size);
     Params params;
-    ASSERT_TRUE(params.assign(encoded)) << size;
+    ASSERT_EQ(params.assign(encoded), Params::Verdict::kGood) << size;
     EXPECT_EQ(params.get("NAME"), value);
   }
 }
 
 TEST(Params, TheLastOfOneNameCounts) {
   Params params;
-  ASSERT_TRUE(params.assign(pair("A", "1") + pair("B", "2") + pair("A", "3")));
+  ASSERT_EQ(params.assign(pair("A", "1") + pair("B", "2") + pair("A", "3")), Params::Verdict::kGood);
   EXPECT_EQ(params.get("A"), "3");
   EXPECT_EQ(params.size(), 3U);
   EXPECT_FALSE(params.find("a").has_value());
@@ -37,29 +37,45 @@ TEST(Params, EveryCutOfAPairIsMalformed) {
   const std::string whole = pair("SCRIPT_NAME", std::string(300, 'x'));
   for (std::size_t length = 1; length < whole.size(); ++length) {
     Params params;
-    EXPECT_FALSE(params.assign(whole.substr(0, length))) << length;
+    EXPECT_EQ(params.assign(whole.substr(0, length)), Params::Verdict::kMalformed) << length;
   }
   Params params;
-  EXPECT_TRUE(params.assign(whole));
-  EXPECT_TRUE(params.assign(""));
+  EXPECT_EQ(params.assign(whole), Params::Verdict::kGood);
+  EXPECT_EQ(params.assign(""), Params::Verdict::kGood);
 }
 
 TEST(Params, APairThatFitsNoRecordIsRefused) {
   Params params;
-  EXPECT_TRUE(params.assign(pair("N", std::string(65535 - 6, 'x'))));
-  EXPECT_FALSE(params.assign(pair("N", std::string(65535 - 5, 'x'))));
+  EXPECT_EQ(params.assign(pair("N", std::string(65535 - 6, 'x'))), Params::Verdict::kGood);
+  EXPECT_EQ(params.assign(pair("N", std::string(65535 - 5, 'x'))), Params::Verdict::kMalformed);
+}
+
+TEST(Params, TooManyPairsAreNotTaken) {
+  std::string most;
+  for (std::size_t i = 0; i < Params::kMaxPairs; ++i)
+    append_pair(most, "", "");
+  Params params;
+  EXPECT_EQ(params.assign(most), Params::Verdict::kGood);
+  EXPECT_EQ(params.size(), Params::kMaxPairs);
+  params.set("A", "1"); // what tqfpm adds itself does not count, here and below
+  params.remove("B");
+  EXPECT_EQ(params.get("A"), "1");
+  EXPECT_EQ(params.assign(most + pair("A", "1")), Params::Verdict::kTooMany);
+  EXPECT_EQ(params.size(), 0U);
+  EXPECT_EQ(params.content(), "");
+  EXPECT_EQ(params.assign(most + "x"), Params::Verdict::kMalformed);
 }
 
 TEST(Params, SetReplaces) {
   Params params;
-  ASSERT_TRUE(params.assign(pair("A", "1") + pair("B", "2")));
+  ASSERT_EQ(params.assign(pair("A", "1") + pair("B", "2")), Params::Verdict::kGood);
   params.set("A", std::string(200, 'n'));
   params.set("C", "");
   EXPECT_EQ(params.get("A"), std::string(200, 'n'));
   EXPECT_EQ(params.get("B"), "2");
   EXPECT_EQ(params.find("C"), "");
   Params again;
-  ASSERT_TRUE(again.assign(params.content()));
+  ASSERT_EQ(again.assign(params.content()), Params::Verdict::kGood);
   EXPECT_EQ(again.get("A"), params.get("A"));
 }
 
@@ -78,8 +94,8 @@ TEST(LockedScript, BeginsWithAFolderThatHasASection) {
 
 TEST(Params, LengthsThatOverflowAreMalformed) {
   Params params;
-  EXPECT_FALSE(params.assign(std::string("\xff\xff\xff\xff\xff\xff\xff\xff", 8)));
-  EXPECT_FALSE(params.assign(std::string("\x01\xff\xff\xff\xff", 5) + "x"));
+  EXPECT_EQ(params.assign(std::string("\xff\xff\xff\xff\xff\xff\xff\xff", 8)), Params::Verdict::kMalformed);
+  EXPECT_EQ(params.assign(std::string("\x01\xff\xff\xff\xff", 5) + "x"), Params::Verdict::kMalformed);
 }
 
 TEST(BasicUser, FromTheAuthorizationHeader) {

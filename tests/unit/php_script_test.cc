@@ -22,7 +22,7 @@ fcgi::Params params_of(const Pairs &pairs) {
   for (const auto &[name, value] : pairs)
     fcgi::append_pair(content, name, value);
   fcgi::Params params;
-  EXPECT_TRUE(params.assign(content));
+  EXPECT_EQ(params.assign(content), fcgi::Params::Verdict::kGood);
   return params;
 }
 
