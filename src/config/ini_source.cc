@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <tuple>
 
 #include "base/text.h"
 
@@ -55,14 +54,29 @@ bool is_quote(char c) {
   return c == '"' || c == '\'';
 }
 
-// "name = "value without its end
-bool quote_is_open(std::string_view line) {
-  line = trim(line);
+// Where the value of "name = value" begins, if it begins with a quote; npos otherwise.
+std::size_t opening_quote(std::string_view line) {
+  const std::string_view written = trim(line);
   const std::size_t equals = line.find('=');
-  if (is_comment(line) || line.front() == '[' || equals == std::string_view::npos)
-    return false;
+  if (is_comment(written) || written.front() == '[' || equals == std::string_view::npos)
+    return std::string_view::npos;
   const std::string_view value = trim(line.substr(equals + 1));
-  return !value.empty() && is_quote(value.front()) && closing_quote(value) == std::string_view::npos;
+  return !value.empty() && is_quote(value.front()) ? static_cast<std::size_t>(value.data() - line.data())
+                                                   : std::string_view::npos;
+}
+
+// What is said of a text may be a whole file: its start is enough.
+std::string start_of(std::string_view text) {
+  return std::string(text.substr(0, 80));
+}
+
+// "name[x]" to its two parts.
+void split_key(Entry &entry) {
+  const std::size_t bracket = entry.key.find('[');
+  if (bracket == std::string::npos || !entry.key.ends_with(']'))
+    return;
+  entry.array_key = std::string(trim(std::string_view(entry.key).substr(bracket + 1, entry.key.size() - bracket - 2)));
+  entry.key = trim(std::string_view(entry.key).substr(0, bracket));
 }
 
 class Reader {
@@ -71,6 +85,8 @@ public:
 
   std::vector<IniItem> run() {
     (void)ini_parse_stream(&Reader::next_line, this, &Reader::entry, this);
+    for (IniItem &item : items_)
+      split_key(item.entry);
     return std::move(items_);
   }
 
@@ -79,6 +95,7 @@ private:
   static int entry(void *self, const char *section, const char *name, const char *value);
   void read_source_line();
   std::string_view next_source_line();
+  std::string_view with_lines_of_value(std::string_view line);
   void take(std::string_view line);
   void take_section(std::string_view line);
   void take_entry(std::string_view line);
@@ -91,8 +108,7 @@ private:
   const Environment &environment_;
   std::vector<IniItem> items_;
   std::vector<std::string> pending_; // lines for libinih, the next one last
-  std::string section_;
-  int line_ = 0; // of the item at hand: its first one
+  int line_ = 0;                     // of the item at hand: its first one
   int lines_read_ = 0;
   bool value_quoted_ = false;
   bool at_end_ = false;
@@ -102,7 +118,6 @@ void Reader::complain(const std::string &what) {
   IniItem item;
   item.kind = IniItem::Kind::kError;
   item.line = line_;
-  item.section = section_;
   item.error = what;
   items_.push_back(std::move(item));
 }
@@ -127,20 +142,26 @@ void Reader::read_source_line() {
     at_end_ = true;
     return;
   }
-  std::string line(next_source_line());
+  std::string_view line = next_source_line();
   line_ = lines_read_;
   if (line_ == 1 && line.starts_with("\xef\xbb\xbf"))
-    line.erase(0, 3);
-  // A quoted value may go on in the lines that follow; one that never ends is an error of its first line alone.
-  const auto after = std::pair(rest_, lines_read_);
-  std::string whole = line;
-  while (quote_is_open(whole) && !rest_.empty())
-    whole.append("\n").append(next_source_line());
-  if (quote_is_open(whole))
-    std::tie(rest_, lines_read_) = after;
-  else
-    line = std::move(whole);
-  take(trim(line));
+    line.remove_prefix(3);
+  take(trim(with_lines_of_value(line)));
+}
+
+// A quoted value may go on in the lines that follow; one that never ends is an error of its first line alone. Each of
+// the two quotes can be looked for in vain only once, since another value that it opens closes the one before.
+std::string_view Reader::with_lines_of_value(std::string_view line) {
+  const std::size_t open = opening_quote(line);
+  if (open == std::string_view::npos)
+    return line;
+  const std::string_view value(line.data() + open, static_cast<std::size_t>(rest_.end() - line.begin()) - open);
+  const std::size_t close = closing_quote(value);
+  if (close == std::string_view::npos)
+    return line;
+  while (line.size() <= open + close)
+    line = std::string_view(line.data(), static_cast<std::size_t>(next_source_line().end() - line.begin()));
+  return line;
 }
 
 std::string_view Reader::next_source_line() {
@@ -164,14 +185,13 @@ void Reader::take_section(std::string_view line) {
   const std::size_t end = line.find(']');
   const std::string_view after = end == std::string_view::npos ? line : trim(line.substr(end + 1));
   if (end == std::string_view::npos || !is_comment(after)) {
-    complain("'" + std::string(line) + "' is no section: [name] is expected");
+    complain("'" + start_of(line) + "' is no section: [name] is expected");
     return;
   }
-  section_ = trim(line.substr(1, end - 1));
   IniItem item;
   item.kind = IniItem::Kind::kSection;
   item.line = line_;
-  item.section = section_;
+  item.section = trim(line.substr(1, end - 1));
   items_.push_back(std::move(item));
 }
 
@@ -179,7 +199,7 @@ void Reader::take_entry(std::string_view line) {
   const std::size_t equals = line.find('=');
   const std::string_view key = trim(line.substr(0, std::min(equals, line.size())));
   if (equals == std::string_view::npos || key.empty()) {
-    complain("'" + std::string(line.substr(0, 80)) + "' is no directive: name = value is expected");
+    complain("'" + start_of(line) + "' is no directive: name = value is expected");
     return;
   }
   const std::string value = value_of(trim(line.substr(equals + 1)), value_quoted_);
@@ -198,7 +218,6 @@ int Reader::entry(void *self, const char *, const char *, const char *value) {
   if (strcmp(value, "start") == 0) {
     IniItem item;
     item.line = reader->line_;
-    item.section = reader->section_;
     item.entry.quoted = reader->value_quoted_;
     reader->items_.push_back(std::move(item));
     return 1;
@@ -210,12 +229,6 @@ int Reader::entry(void *self, const char *, const char *, const char *value) {
     return 1;
   }
   entry.key += text;
-  const std::size_t bracket = entry.key.find('[');
-  if (bracket != std::string::npos && entry.key.ends_with(']')) {
-    entry.array_key =
-        std::string(trim(std::string_view(entry.key).substr(bracket + 1, entry.key.size() - bracket - 2)));
-    entry.key = trim(std::string_view(entry.key).substr(0, bracket));
-  }
   return 1;
 }
 
@@ -247,12 +260,12 @@ std::string Reader::quoted_value(std::string_view text, char mark) {
     }
   }
   if (at >= text.size()) {
-    complain(fmt::format("the value {} has no closing quote", std::string(text.substr(0, 80))));
+    complain(fmt::format("the value {} has no closing quote", start_of(text)));
     return out;
   }
   const std::string_view after = trim(text.substr(at + 1));
   if (!is_comment(after))
-    complain(fmt::format("'{}' after the closing quote", std::string(after.substr(0, 80))));
+    complain(fmt::format("'{}' after the closing quote", start_of(after)));
   return out;
 }
 

@@ -21,14 +21,14 @@ struct IniItem {
   enum class Kind : std::uint8_t { kSection, kEntry, kError };
   Kind kind = Kind::kEntry;
   int line = 0;
-  std::string section; // kSection: its name; kEntry: the one it is in, "" before the first
+  std::string section; // kSection: its name
   Entry entry;         // kEntry
   std::string error;   // kError
 };
 
 using Environment = std::function<std::optional<std::string>(const std::string &)>;
 
-// The items of a whole file in order.
+// The items of a whole file in order. Time and memory are linear in the text, whatever it says.
 std::vector<IniItem> read_ini(std::string_view text, const Environment &environment);
 
 } // namespace tqfpm::config

@@ -10,16 +10,20 @@
 
 namespace tqfpm::config {
 
+// Most bytes of the four texts together.
+inline constexpr std::size_t kMaxWebValues = 16384;
+
 struct WebValues {
   std::vector<KeyValue> user;        // scripts may change them
   std::vector<KeyValue> admin;       // scripts may not
-  std::vector<std::string> mistakes; // lines that say nothing
+  std::vector<std::string> mistakes; // lines that say nothing: at most nine, the last one with the number of others
+  bool too_long = false;             // more than kMaxWebValues: none is read, and the request must not run without them
   [[nodiscard]] bool empty() const { return user.empty() && admin.empty(); }
   // Equal for the same settings in any order.
   [[nodiscard]] std::string key() const;
 };
 
-// The texts of the four parameters, "" where one was not sent.
+// The texts of the four parameters, "" where one was not sent. Time is linear in them, but for a logarithm.
 WebValues web_values(std::string_view value, std::string_view flag, std::string_view admin_value,
                      std::string_view admin_flag);
 

@@ -32,14 +32,19 @@ const Dispatcher::WebSettings *Dispatcher::web_settings(const Request &request) 
   settings.values = config::web_values(texts[0], texts[1], texts[2], texts[3]);
   settings.key = settings.values.key();
   for (const std::string &mistake : settings.values.mistakes)
-    sys::log().warning("[pool {}] PHP settings of the web server, for \"{}\": {}; the rest of them is used", pool_.name,
-                       request.params.get("REQUEST_URI"), mistake);
+    sys::log().warning("[pool {}] PHP settings of the web server, for \"{}\": {}{}", pool_.name,
+                       request.params.get("REQUEST_URI"), mistake,
+                       settings.values.too_long ? "" : "; the rest of them is used");
   return &web_settings_.emplace(std::move(all), std::move(settings)).first->second;
 }
 
 bool Dispatcher::refuse_settings(Request &request, const WebSettings &settings) {
   using Policy = config::WebValuesPolicy;
   const Policy policy = pool_.security_web_php_values;
+  if (settings.values.too_long) {
+    answer(request, error_page(403, "PHP settings refused", request.tag));
+    return true;
+  }
   if (policy == Policy::kAll || (policy == Policy::kUser && settings.values.admin.empty()))
     return false;
   sys::log().warning("[pool {}] request {} \"{} {}\" of {} refused: its web server sends PHP settings, and "
@@ -55,7 +60,7 @@ bool Dispatcher::refuse_settings(Request &request, const WebSettings &settings) 
 // True: the request has been answered.
 bool Dispatcher::choose_variant(Request &request) {
   const WebSettings *settings = web_settings(request);
-  if (settings == nullptr || settings->values.empty()) {
+  if (settings == nullptr || (settings->values.empty() && !settings->values.too_long)) {
     return scripts_.refuses(request, locked_values_);
   }
   if (refuse_settings(request, *settings))

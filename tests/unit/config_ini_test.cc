@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "config/ini_source.h"
+#include "growth.h"
 
 namespace tqfpm::config {
 namespace {
@@ -44,7 +45,8 @@ TEST(IniSource, SectionsEntriesAndLineNumbers) {
   EXPECT_EQ(items[1].line, 4);
   EXPECT_EQ(items[2].section, "empty"); // libinih alone would hide it
   EXPECT_EQ(items[3].line, 7);
-  EXPECT_EQ(items[4].section, "www");
+  EXPECT_EQ(items[3].section, "www");
+  EXPECT_EQ(items[4].entry.key, "listen");
   EXPECT_EQ(items[4].line, 8);
 }
 
@@ -145,6 +147,35 @@ TEST(IniSource, AfterAnErrorTheRestIsRead) {
   for (const IniItem &item : items)
     seen += item.kind == IniItem::Kind::kEntry ? item.entry.key : "!";
   EXPECT_EQ(seen, "!ab!d");
+}
+
+TEST(IniSource, TimeIsLinear) {
+  const auto repeated = [](const std::string &head, const std::string &line, std::size_t bytes) {
+    std::string text = head;
+    while (text.size() < bytes)
+      text += line;
+    return text;
+  };
+  const std::pair<std::string, std::string> hostile[] = {
+      {"a=\"", "b\n"},           // a quote that is never closed
+      {"a='\nb=\"", "c=\\\"\n"}, // both
+      {"", "a=\"x\"\n"},         // many that are
+      {"[", "x"},                // a long section's name
+      {"", "k"},                 // a long word
+      {"k[", "["},               // and key
+      {"a=", "${"},              // a variable that does not end
+      {"a=", "${HOME}"},
+      {"a=\"", "\\\""},
+      {"", "\n"},
+      {"", "\r"},
+      {"", "=\n"},
+  };
+  for (const auto &[head, line] : hostile) {
+    const std::string texts[2] = {repeated(head, line, 10000), repeated(head, line, 80000)};
+    EXPECT_LT(growth([&](int large) { read(texts[large]); }), 24) << head.substr(0, 20) << line;
+    const std::string key[2] = {texts[0] + "=1\n", texts[1] + "=1\n"};
+    EXPECT_LT(growth([&](int large) { read(key[large]); }), 24) << head.substr(0, 20) << line << "=1";
+  }
 }
 
 } // namespace

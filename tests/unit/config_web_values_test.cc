@@ -3,6 +3,7 @@
 
 #include "config/table.h"
 #include "config/web_values.h"
+#include "growth.h"
 
 namespace tqfpm::config {
 namespace {
@@ -32,6 +33,41 @@ TEST(WebValues, WhatIsNoSettingIsAMistake) {
   const WebValues values = web_values("nonsense\n[PATH=/]\nx[]=1\na b = 1\nok=1", "display_errors=perhaps", "", "");
   EXPECT_EQ(values.mistakes.size(), 5U);
   EXPECT_EQ(values.user.size(), 1U);
+}
+
+TEST(WebValues, MistakesAreToldUpToANumber) {
+  std::string text;
+  for (int i = 0; i < 100; ++i)
+    text += "x\n";
+  const WebValues values = web_values(text, "", "", "");
+  ASSERT_EQ(values.mistakes.size(), 9U);
+  EXPECT_EQ(values.mistakes.back(), "92 more mistakes");
+  const WebValues name = web_values("", std::string(9000, 'n') + "=perhaps", "", "");
+  ASSERT_EQ(name.mistakes.size(), 1U);
+  EXPECT_LT(name.mistakes.front().size(), 200U);
+}
+
+TEST(WebValues, TooLongTextsAreRefusedAsAWhole) {
+  const std::string half = "a=" + std::string(kMaxWebValues / 2 - 2, 'x');
+  EXPECT_FALSE(web_values(half, "", half, "").too_long);
+  const WebValues values = web_values(half, "", half + "x", "");
+  EXPECT_TRUE(values.too_long);
+  EXPECT_TRUE(values.empty());
+  ASSERT_EQ(values.mistakes.size(), 1U);
+  EXPECT_EQ(values.mistakes.front(), "more than 16384 bytes of them, all are refused");
+}
+
+TEST(WebValues, ManySettingsTakeLinearTime) {
+  std::string settings[2];
+  for (int i = 0; settings[1].size() < kMaxWebValues; ++i) {
+    const std::string line = "x" + std::to_string(i) + "=\n";
+    settings[1] += line;
+    if (settings[1].size() < kMaxWebValues / 8)
+      settings[0] += line;
+  }
+  settings[1].resize(kMaxWebValues);
+  const PoolConfig pool = default_pool("www");
+  EXPECT_LT(growth([&](int large) { with_web_values(pool, web_values(settings[large], "", "", "")); }), 24);
 }
 
 TEST(WebValues, TheKeyDoesNotDependOnTheOrder) {
