@@ -13,7 +13,8 @@ std::string_view trim(std::string_view text);
 // Parts between any of `separators`, without empty ones.
 std::vector<std::string> split(std::string_view text, std::string_view separators);
 std::string join(const std::vector<std::string> &parts, std::string_view separator);
-std::string replace_all(std::string text, std::string_view from, std::string_view to);
+// `from` is not empty.
+std::string replace_all(std::string_view text, std::string_view from, std::string_view to);
 std::string lower(std::string_view text);
 // Appends text that others have chosen to a log line: control characters, which could forge a line, become \xNN.
 void append_safe(std::string &line, std::string_view text);

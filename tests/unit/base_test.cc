@@ -2,6 +2,7 @@
 
 #include "base/line_splitter.h"
 #include "base/networks.h"
+#include "base/request_id.h"
 #include "base/result.h"
 #include "base/text.h"
 
@@ -23,6 +24,16 @@ TEST(Text, NumbersAreWholeOrNothing) {
   EXPECT_EQ(to_number("0660", 8), 0660);
   for (const char *text : {"", " 1", "1 ", "1x", "x", "9223372036854775808", "1.0", "--1"})
     EXPECT_FALSE(to_number(text).has_value()) << text;
+}
+
+TEST(RequestId, LettersThatAreSafeEverywhere) {
+  const std::string longest(128, 'a');
+  for (const std::string &good : {std::string("0af3-B.x_9"), std::string("-"), longest})
+    EXPECT_EQ(request_id(good), good);
+  for (const std::string &bad :
+       {std::string(), longest + "a", std::string("a b"), std::string("<b>"), std::string("a\n"), std::string("\0", 1),
+        std::string("\xc3\xa4"), std::string("a&b"), std::string("a\"")})
+    EXPECT_EQ(request_id(bad), std::nullopt) << bad;
 }
 
 TEST(Networks, WhatIsInThem) {
