@@ -1,6 +1,7 @@
 // Cuts a stream of output into lines for a log.
 #pragma once
 
+#include <cstddef>
 #include <functional>
 #include <string>
 #include <string_view>

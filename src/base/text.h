@@ -1,6 +1,7 @@
 // Small tools for text.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>

@@ -4,6 +4,7 @@
 //   print(name, Value)                   lines of INI that parse() reads back to the same value; "" for an empty value
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>

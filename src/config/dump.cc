@@ -1,5 +1,7 @@
 #include "config/dump.h"
 
+#include <algorithm>
+
 #include "base/text.h"
 #include "config/table.h"
 #include "php/constants.h"

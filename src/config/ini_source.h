@@ -7,6 +7,7 @@
 // replaced by the environment's value.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <optional>
 #include <string>

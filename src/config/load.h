@@ -1,6 +1,7 @@
 // Reads configuration files into a Config. All errors of all files are found in one run.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <optional>

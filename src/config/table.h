@@ -1,6 +1,7 @@
 // The rows of directives.def as data.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>

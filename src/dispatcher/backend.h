@@ -1,6 +1,8 @@
 // One php-cgi worker: its connection, the request it has, its output.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>

@@ -1,6 +1,7 @@
 // One connection of a web server: receives requests, sends what they answer.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>

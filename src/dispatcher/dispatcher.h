@@ -1,9 +1,14 @@
 // The process of one pool: accepts web servers, queues requests, owns the workers.
 #pragma once
 
+#include <cstdint>
+#include <ctime>
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "config/load.h"

@@ -1,6 +1,7 @@
 // Where php-cgi answers otherwise than php-fpm does: its messages, its "no such script", fastcgi.error_header.
 #pragma once
 
+#include <cstddef>
 #include <string>
 #include <string_view>
 

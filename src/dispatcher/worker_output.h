@@ -1,6 +1,7 @@
 // What a worker writes to its standard output and error: cut into lines for the log.
 #pragma once
 
+#include <cstddef>
 #include <functional>
 
 #include "base/line_splitter.h"

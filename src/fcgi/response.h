@@ -1,6 +1,7 @@
 // Reads the records that a worker sends and prepares them for the client.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string_view>
 

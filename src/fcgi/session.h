@@ -2,6 +2,7 @@
 // are being received; what happens with them is the handler's.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>

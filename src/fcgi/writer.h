@@ -1,6 +1,7 @@
 // Builds FastCGI records by appending to a string.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>

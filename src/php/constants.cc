@@ -1,5 +1,6 @@
 #include "php/constants.h"
 
+#include <algorithm>
 #include <array>
 #include <utility>
 

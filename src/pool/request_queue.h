@@ -1,6 +1,7 @@
 // Requests that wait for a worker: first in, first out, bounded in length and in time.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <list>
 #include <optional>

@@ -2,6 +2,8 @@
 // forks it while it is still root; afterwards neither has root, and templates can still be started at any time.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>

@@ -1,6 +1,7 @@
 // The access log's line: php-fpm's access.format with placeholders of our own, or a JSON object; compiled once.
 #pragma once
 
+#include <cstdint>
 #include <ctime>
 #include <functional>
 #include <optional>

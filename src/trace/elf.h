@@ -4,6 +4,7 @@
 // loader where a php-cgi is started through one. Nothing that is read is believed: every count has a limit.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string_view>
 

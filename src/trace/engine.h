@@ -1,6 +1,7 @@
 // PHP's engine in a running php-cgi: where its state is, and how its structures are laid out.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <span>
 #include <string>

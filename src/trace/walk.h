@@ -1,6 +1,8 @@
 // The chain of calls that a running PHP script is in.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>

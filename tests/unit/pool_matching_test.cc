@@ -1,6 +1,7 @@
 // Workers with different PHP settings: who gets which, and that nobody starves.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <random>
 
