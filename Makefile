@@ -3,6 +3,8 @@
 # Settings: on the command line (make prefix=/usr), in config.mak (yours), or in config.mak.autogen (./configure's).
 #   prefix, sbindir, sysconfdir, libdir, mandir, docdir, datadir, runstatedir, DESTDIR
 #   WITH_SYSTEMD=1|0  WITH_TCMALLOC=0|1  WITH_PROFILER=0|1  SANITIZE=address,undefined  V=1 (show commands)
+#   WERROR=1 (a warning is an error: for developers and CI; a compiler of tomorrow warns of more)
+#   OUT=NAME (everything into build/NAME, so that a second compiler does not touch the first one's files)
 
 prefix      = /usr/local
 exec_prefix = $(prefix)
@@ -21,18 +23,20 @@ WITH_SYSTEMD  = 1
 WITH_TCMALLOC = 0
 WITH_PROFILER = 0
 SANITIZE =
+WERROR =
+OUT = $(if $(SANITIZE),san-$(subst $(comma),-,$(SANITIZE)))
 
 -include config.mak.autogen
 -include config.mak
 
 VERSION := $(shell sed -n '1s/^tqfpm \([0-9.]*\).*/\1/p' ChangeLog)
 comma   := ,
-BUILD   := build$(if $(SANITIZE),/san-$(subst $(comma),-,$(SANITIZE)))
-TQFPM   := $(if $(SANITIZE),$(BUILD)/tqfpm,tqfpm)
-LIB     := $(if $(SANITIZE),$(BUILD)/,)libtqfpm-template.so
+BUILD   := build$(addprefix /,$(OUT))
+TQFPM   := $(if $(OUT),$(BUILD)/)tqfpm
+LIB     := $(if $(OUT),$(BUILD)/)libtqfpm-template.so
 TEST_TMPDIR ?= /tmp
 
-WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Wold-style-cast -Wcast-qual -Wundef -Werror
+WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Wold-style-cast -Wcast-qual -Wundef $(if $(WERROR),-Werror)
 SANFLAGS := $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer)
 HARDEN   := -fstack-protector-strong -fPIE $(if $(SANITIZE),,-D_FORTIFY_SOURCE=2)
 ALL_CXXFLAGS := -std=c++20 -iquote src -D_GNU_SOURCE -MMD -MP $(WARNINGS) $(HARDEN) $(CPPFLAGS) $(CXXFLAGS) $(SANFLAGS)
@@ -72,7 +76,8 @@ say = $(if $(V),,@echo '  $(1)';)
 all: $(TQFPM) $(LIB)
 
 help:
-	@echo 'make            build ./tqfpm and ./libtqfpm-template.so'
+	@echo 'make            build ./tqfpm and ./libtqfpm-template.so (WERROR=1: a warning is an error, as in make check;'
+	@echo '                OUT=NAME: into build/NAME)'
 	@echo 'make check      install what is missing, build, run all tests (SANITIZE=address,undefined for those builds)'
 	@echo 'make demo       serve real PHP pages through nginx and show them (KEEP=1 leaves it running)'
 	@echo 'make bench      compare with php-fpm in one run, in ratios'
@@ -120,7 +125,7 @@ install-deps:
 # One job for each processor where make was not told otherwise.
 JOBS = $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(shell nproc))
 check: install-deps
-	$(MAKE) $(JOBS) all $(BUILD)/unit-tests $(BUILD)/gendoc
+	$(MAKE) $(JOBS) WERROR=1 all $(BUILD)/unit-tests $(BUILD)/gendoc
 	tests/run $(BUILD) $(TQFPM)
 
 unit: $(BUILD)/unit-tests
