@@ -92,9 +92,10 @@ $(TQFPM): $(BUILD)/main.o $(PROCESS_OBJS) $(PURE)
 $(PURE): $(PURE_OBJS)
 	$(call say,AR   $@)rm -f $@; ar rcs $@ $^
 
-# A change of flags rebuilds what they reach.
+# A change of flags rebuilds what they reach; what was built strictly is good enough for a build that is not.
+FLAGS = $(CXX) $(filter-out -Werror,$(ALL_CXXFLAGS)) $(DEFS)$(if $(WERROR), strict)
 $(BUILD)/flags: FORCE
-	@mkdir -p $(@D); echo '$(CXX) $(ALL_CXXFLAGS) $(DEFS)' | cmp -s - $@ || echo '$(CXX) $(ALL_CXXFLAGS) $(DEFS)' >$@
+	@mkdir -p $(@D); case "$$(cat $@ 2>/dev/null)" in '$(FLAGS)' | '$(FLAGS) strict') ;; *) echo '$(FLAGS)' >$@ ;; esac
 $(BUILD)/paths: FORCE
 	@mkdir -p $(@D); echo '$(subst ',,$(PATHS))' | cmp -s - $@ || echo '$(subst ',,$(PATHS))' >$@
 
