@@ -4,13 +4,15 @@ from pathlib import Path
 
 import pytest
 
+import php
+
 ROOT = Path(os.environ.get("TQFPM_TEST_PHPS", "/var/cache/tqfpm-php"))
-SYSTEM = "8.2"
+VERSIONS = [php.VERSION, *(v for v in ("7.4", "8.4") if v != php.VERSION)]  # the system's and both ends of what foreign-php makes
 
 
 def settings(version, folder):
     """Pool directives for this PHP; the test is skipped where it is not there."""
-    if version == SYSTEM:
+    if version == php.VERSION:
         return {"php.version": version}
     root = ROOT / version
     binary = root / f"usr/bin/php-cgi{version}"

@@ -7,6 +7,7 @@ import struct
 import subprocess
 import time
 
+import php
 from server import TQFPM
 
 SPAWN, READY, SPAWN_FAILED, LOADED = 1, 1, 2, 3
@@ -22,18 +23,18 @@ def send_fds(sock, data, fds):
 class Template:
     """One template; this process must be a child subreaper (see become_subreaper)."""
 
-    def __init__(self, php="/usr/bin/php-cgi8.2", arguments=()):
+    def __init__(self, program=php.CGI, arguments=()):
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         dummy = socket.socket(socket.AF_UNIX)
         dummy.bind("")
         dummy.listen(1)
         library = os.open(LIBRARY, os.O_RDONLY)
-        script = f"exec 0<&{dummy.fileno()} 3<&{theirs.fileno()} 4<&{library}; exec {php} {' '.join(arguments)}"
+        script = f"exec 0<&{dummy.fileno()} 3<&{theirs.fileno()} 4<&{library}; exec {program} {' '.join(arguments)}"
         env = {"PATH": os.environ["PATH"], "LD_PRELOAD": "/proc/self/fd/4", "TQFPM_TEMPLATE_FD": "3", "TQFPM_DISPATCHER_PID": str(os.getpid()),
                "TQFPM_WORKER_TITLE": "php-cgi: pool test", "TQFPM_TEMPLATE_TITLE": "php-cgi: template test", "PHP_FCGI_MAX_REQUESTS": "0"}
         # env(1) sets the variables in the last moment, so that bash itself is not preloaded.
         words = " ".join(f"{k}='{v}'" for k, v in env.items())
-        self.process = subprocess.Popen(["bash", "-c", script.replace("exec " + php, f"exec env -i {words} {php}")],
+        self.process = subprocess.Popen(["bash", "-c", script.replace("exec " + program, f"exec env -i {words} {program}")],
                                         pass_fds=[dummy.fileno(), theirs.fileno(), library])
         theirs.close()
         dummy.close()

@@ -7,8 +7,9 @@ import urllib.request
 
 import pytest
 
+import php
 from server import free_port, wait_for
-from test_scripts import FPM, SHOW, Fpm, difference
+from test_scripts import SHOW, Fpm, difference
 
 MODULES = "/usr/lib/apache2/modules"
 NEEDED = ("mpm_event", "authz_core", "proxy", "proxy_fcgi", "proxy_balancer", "slotmem_shm", "lbmethod_byrequests", "dir", "mime",
@@ -57,7 +58,7 @@ DefaultRuntimeDir {folder}\nTypesConfig /etc/mime.types\nMutex sem\n<Directory {
         processes.append(subprocess.Popen(["/usr/sbin/apache2", "-f", str(folder / "a.conf"), "-D", "FOREGROUND"],
                                           stdin=subprocess.DEVNULL))
         for url in urls.values():
-            wait_for(lambda: answers(url, processes[-1]), f"Apache\n{(folder / 'a.log').read_text() if (folder / 'a.log').exists() else ''}")
+            wait_for(lambda: answers(url, processes[-1]), lambda: f"Apache\n{(folder / 'a.log').read_text() if (folder / 'a.log').exists() else ''}")
         return urls
 
     yield make
@@ -130,7 +131,7 @@ def test_apache_forms(server, folder, apache):
 
 
 def test_apache_tells_scripts_the_same_as_with_php_fpm(server, folder, apache):
-    if FPM is None:
+    if php.FPM is None:
         pytest.skip("no php-fpm to compare with")
     s = server().start()
     fill(s.www)

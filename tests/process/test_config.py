@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+import php
 from server import ROOT, TQFPM, free_port
 
 GOOD = "[www]\nuser = www-data\nlisten = 127.0.0.1:9000\npm = static\npm.max_children = 1\n"
@@ -92,20 +93,20 @@ def test_test_prints_what_loads_again_to_the_same(folder):
 
 
 def test_debians_untouched_php_fpm_configuration():
-    code, output = tqfpm("-t", "-y", "/etc/php/8.2/fpm/php-fpm.conf")
+    code, output = tqfpm("-t", "-y", f"{php.FOLDER}/php-fpm.conf")
     assert code == 0, output
-    assert told(output) == ["NOTICE: configuration file /etc/php/8.2/fpm/php-fpm.conf test is successful"]
+    assert told(output) == [f"NOTICE: configuration file {php.FOLDER}/php-fpm.conf test is successful"]
 
 
 def test_the_php_of_a_debian_folder_is_taken(folder):
-    dump = subprocess.run([TQFPM, "-tt", "-y", "/etc/php/8.2/fpm/php-fpm.conf"], capture_output=True, text=True, check=True).stdout
-    assert re.search(r'^php.binary = ".*/php-cgi8.2"$', dump, re.M)
-    assert 'php.ini = "/etc/php/8.2/fpm"' in dump
+    dump = subprocess.run([TQFPM, "-tt", "-y", f"{php.FOLDER}/php-fpm.conf"], capture_output=True, text=True, check=True).stdout
+    assert re.search(rf'^php.binary = ".*/php-cgi{php.VERSION}"$', dump, re.M)
+    assert f'php.ini = "{php.FOLDER}"' in dump
 
 
 @pytest.mark.parametrize("spawn", ["fork", "exec"])
 def test_a_folder_with_php_ini_and_conf_d(server, folder, spawn):
-    """As Debian's /etc/php/8.2/fpm: php.ini and conf.d of that folder count, and what a script starts knows nothing of it."""
+    """As Debian's /etc/php/VERSION/fpm: php.ini and conf.d of that folder count, and what a script starts knows nothing of it."""
     ini = folder / "ini"
     (ini / "conf.d").mkdir(parents=True)
     (ini / "php.ini").write_text("memory_limit = 77M\n")
@@ -132,7 +133,7 @@ def test_a_port_in_use_says_who_holds_it(folder):
 def test_a_template_that_will_not_start_means_exec_mode_and_a_notice(server, folder):
     """A php-cgi that ignores LD_PRELOAD, as a static or setuid one does."""
     wrapper = folder / "php-cgi"
-    wrapper.write_text("#!/bin/sh\nunset LD_PRELOAD\nexec /usr/bin/php-cgi8.2 \"$@\"\n")
+    wrapper.write_text(f"#!/bin/sh\nunset LD_PRELOAD\nexec {php.CGI} \"$@\"\n")
     wrapper.chmod(0o755)
     s = server(pools={"www": {"php.binary": wrapper}}).start()
     s.wait_log(r"NOTICE: .*\[pool www\] the template does not start \(php-cgi does not load libtqfpm-template.so\): "
@@ -143,7 +144,7 @@ def test_a_template_that_will_not_start_means_exec_mode_and_a_notice(server, fol
 def test_a_wrapper_script_around_php_cgi(server, folder):
     """The library waits for the php-cgi that the script starts."""
     wrapper = folder / "php-cgi"
-    wrapper.write_text("#!/bin/bash\nexport WRAPPED=$(echo yes)\n/bin/true\nexec /usr/bin/php-cgi8.2 \"$@\"\n")
+    wrapper.write_text(f"#!/bin/bash\nexport WRAPPED=$(echo yes)\n/bin/true\nexec {php.CGI} \"$@\"\n")
     wrapper.chmod(0o755)
     s = server(pools={"www": {"php.binary": wrapper}}).start()
     assert len(s.templates()) == 1
@@ -152,7 +153,7 @@ def test_a_wrapper_script_around_php_cgi(server, folder):
 
 def test_a_php_that_cannot_start_at_all(server, folder):
     wrapper = folder / "php-cgi"
-    wrapper.write_text("#!/bin/sh\n[ \"$2\" = -v ] && exec /usr/bin/php-cgi8.2 -n -v\necho no licence >&2\nexit 9\n")
+    wrapper.write_text(f"#!/bin/sh\n[ \"$2\" = -v ] && exec {php.CGI} -n -v\necho no licence >&2\nexit 9\n")
     wrapper.chmod(0o755)
     s = server(pools={"www": {"php.binary": wrapper}})
     code, output = s.run()

@@ -13,7 +13,7 @@ echo 'nobody sees this'; header('X-Late: 1'); while (!file_exists($_GET['wait'])
 file_put_contents($_GET['wait'] . '.out', implode(',', array_map('intval', [$result, fastcgi_finish_request(), headers_sent(), connection_status(), getmypid()])));"""
 
 
-@pytest.fixture(params=["7.4", "8.2", "8.4"])
+@pytest.fixture(params=foreign.VERSIONS)
 def php(request, folder):
     return foreign.settings(request.param, folder)
 

@@ -5,10 +5,11 @@ import subprocess
 
 import pytest
 
+import php
 from server import TQFPM, free_port
-from test_scripts import FPM, Fpm
+from test_scripts import Fpm
 
-DEBIAN = "/etc/php/8.2/fpm"
+DEBIAN = php.FOLDER
 
 
 def migrate(*arguments, cwd=None, env=None):
@@ -16,7 +17,7 @@ def migrate(*arguments, cwd=None, env=None):
     return done.returncode, done.stdout, done.stderr
 
 
-@pytest.mark.parametrize("how", ["8.2", DEBIAN, DEBIAN + "/", DEBIAN + "/php-fpm.conf"])
+@pytest.mark.parametrize("how", [php.VERSION, DEBIAN, DEBIAN + "/", DEBIAN + "/php-fpm.conf"])
 @pytest.mark.skipif(not os.path.exists(DEBIAN), reason="no php-fpm configuration of Debian's")
 def test_debians_configuration(folder, how):
     to = folder / "new"
@@ -25,7 +26,7 @@ def test_debians_configuration(folder, how):
     assert sorted(str(p.relative_to(to)) for p in to.rglob("*.conf*")) == ["tqfpm.conf", "tqfpm.d/www.conf"]
     assert all(oct(p.stat().st_mode & 0o777) == "0o644" for p in to.rglob("*.conf"))
     www = (to / "tqfpm.d/www.conf").read_text()
-    assert 'php.version = "8.2"' in www and f'php.ini = "{DEBIAN}"' in www and re.search(r"^; /etc/php/8.2/fpm/pool.d/www.conf:\d+$", www, re.M)
+    assert f'php.version = "{php.VERSION}"' in www and f'php.ini = "{DEBIAN}"' in www and re.search(rf"^; {DEBIAN}/pool.d/www.conf:\d+$", www, re.M)
     done = subprocess.run([TQFPM, "-t", "-y", to / "tqfpm.conf"], capture_output=True, text=True)
     assert done.returncode == 0 and len(done.stderr.splitlines()) == 1, done.stderr
     # -tt of both shows the same, but for the names of files.
@@ -80,7 +81,7 @@ def test_a_folder_that_cannot_be_made(folder):
 
 
 def test_what_needs_a_decision(folder):
-    if FPM is None:
+    if php.FPM is None:
         pytest.skip("no php-fpm that could be running")
     other = Fpm(folder)
     try:

@@ -10,6 +10,7 @@ import subprocess
 
 import pytest
 
+import php
 from server import ROOT, TQFPM, Process, descendants, free_port, wait_for
 
 WWW = pwd.getpwnam("www-data")
@@ -253,7 +254,7 @@ def test_a_second_instance_is_refused_and_the_first_unharmed(server, folder):
 def test_versions_of_the_command_line(server):
     s = server()
     code, output = s.run("-v")
-    assert code == 0 and output.startswith("PHP 8.2") and "(fpm-fcgi; tqfpm" in output
+    assert code == 0 and output.startswith(f"PHP {php.FULL_VERSION}") and "(fpm-fcgi; tqfpm" in output
     code, output = s.run("-h")
     assert code == 0 and "--fpm-config" in output
     code, output = s.run("--no-such-option")
