@@ -6,8 +6,8 @@ import shutil
 import signal
 import socket
 import subprocess
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import fcgi
@@ -18,36 +18,61 @@ PATIENCE = 30.0  # seconds until a condition that never comes true fails the tes
 
 
 def wait_for(condition, what="", timeout=PATIENCE):
-    """Waits until condition() is true and returns what it said."""
+    """Waits until condition() is true and returns what it said. `what`: words, or a function that makes them at the failure."""
     end = time.monotonic() + timeout
     while True:
         got = condition()
         if got:
             return got
         if time.monotonic() > end:
-            raise AssertionError(f"did not happen in {timeout} s: {what or condition}")
+            raise AssertionError(f"did not happen in {timeout} s: {what() if callable(what) else what or condition}")
         time.sleep(0.01)
 
 
 def in_parallel(count, function):
-    """What function(0), function(1), ... return that run at the same time; None where one failed."""
-    results = [None] * count
+    """What function(0), function(1), ... return that run at the same time; raises what the first one that failed has raised."""
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(function, range(count)))
 
-    def run(i):
-        results[i] = function(i)
 
-    threads = [threading.Thread(target=run, args=(i,)) for i in range(count)]
-    for each in threads:
-        each.start()
-    for each in threads:
-        each.join()
-    return results
+class Ports:
+    """Ports that no other process of tests is given, at this machine: each takes a block of its own, below those that the system
+    gives to clients. A name in the abstract namespace holds the block; the kernel lets it go when the process ends."""
+
+    FIRST, END, BLOCK = 10000, 32000, 400
+
+    def __init__(self):
+        for self.first in range(self.FIRST, self.END, self.BLOCK):
+            self.held = socket.socket(socket.AF_UNIX)
+            try:
+                self.held.bind(f"\0tqfpm-test-ports-{self.first}")
+                break
+            except OSError:
+                self.held.close()
+        else:
+            raise AssertionError("all blocks of ports are taken")
+        self.given = 0
+
+    def next(self):
+        for _ in range(self.BLOCK):
+            port = self.first + self.given % self.BLOCK
+            self.given += 1
+            with socket.socket() as probe:
+                try:
+                    probe.bind(("", port))  # on all addresses; without SO_REUSEADDR one that has just been in use is left alone
+                    return port
+                except OSError:
+                    pass  # a server of this machine's
+        raise AssertionError(f"no free port from {self.first} on")
+
+
+ports = None
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    global ports
+    ports = ports or Ports()
+    return ports.next()
 
 
 class Process:
@@ -176,7 +201,7 @@ class Server:
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
 
     def wait_log(self, pattern, count=1, timeout=PATIENCE):
-        wait_for(lambda: len(re.findall(pattern, self.log)) >= count, f"{pattern!r} in the log:\n{self.log[-3000:]}", timeout)
+        wait_for(lambda: len(re.findall(pattern, self.log)) >= count, lambda: f"{pattern!r} in the log:\n{self.log[-3000:]}", timeout)
 
     # --- life
     def command(self, *more):
@@ -191,7 +216,7 @@ class Server:
                                             env=self.env, user=self.user, group=self.user, extra_groups=[] if self.user else None)
         if ready:
             wait_for(lambda: len(re.findall("ready to handle connections", self.log)) > before or self.process.poll() is not None,
-                     f"start:\n{self.log}{self.stderr_path.read_text()}")
+                     lambda: f"start:\n{self.log}{self.stderr_path.read_text()}")
             assert self.process.poll() is None, self.log + self.stderr_path.read_text()
         return self
 

@@ -68,7 +68,6 @@ def test_recycling_under_load_fails_no_request(server, spawn):
         return texts
 
     results = in_parallel(6, client)
-    assert all(results)  # a failed assertion of a client leaves None
     served = {}
     for pid in sum(results, []):
         served[pid] = served.get(pid, 0) + 1
