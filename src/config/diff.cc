@@ -14,7 +14,7 @@ const PoolConfig *find(const Config &config, const std::string &name) {
 
 void add(std::vector<Change> &changes, const std::string &pool, const Row &row, std::string before, std::string after) {
   if (before != after)
-    changes.push_back(Change{pool, row.name, std::move(before), std::move(after), row.reload});
+    changes.push_back(Change{pool, row.name, std::move(before), std::move(after)});
 }
 
 } // namespace
@@ -28,7 +28,7 @@ std::vector<Change> diff(const Config &before, const Config &after) {
   for (const PoolConfig &pool : before.pools) {
     const PoolConfig *other = find(after, pool.name);
     if (other == nullptr) {
-      changes.push_back(Change{pool.name, "", pool.name, "", Reload::kPool});
+      changes.push_back(Change{pool.name, "", pool.name, ""});
       continue;
     }
     for (const Row &row : table()) {
@@ -38,7 +38,7 @@ std::vector<Change> diff(const Config &before, const Config &after) {
   }
   for (const PoolConfig &pool : after.pools) {
     if (find(before, pool.name) == nullptr)
-      changes.push_back(Change{pool.name, "", "", pool.name, Reload::kPool});
+      changes.push_back(Change{pool.name, "", "", pool.name});
   }
   return changes;
 }

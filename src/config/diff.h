@@ -13,7 +13,6 @@ struct Change {
   std::string directive; // "" with a pool that is new or gone
   std::string before;    // as INI; "" if unset
   std::string after;
-  Reload reload = Reload::kPool;
 };
 std::vector<Change> diff(const Config &before, const Config &after);
 

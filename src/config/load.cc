@@ -182,9 +182,7 @@ void Loader::set(const Entry &entry, const Location &where) {
                                               : row->set_pool(*target, entry, row->range);
   if (!error.empty())
     refused(entry, *row, where, error);
-  if (row->state == State::kAccepted)
-    say(Severity::kNotice, where, name, "'" + entry.key + "' accepted, no effect yet");
-  else if (row->state == State::kNowhere)
+  if (row->state == State::kNowhere)
     say(Severity::kNotice, where, name, "'" + entry.key + "' has no effect here, see tqfpm.conf(5)");
   result_.places[{name, row->name}] = where;
 }

@@ -7,7 +7,6 @@
 
 #include "base/networks.h"
 #include "config/codec.h"
-#include "config/differences.h"
 #include "config/table.h"
 
 namespace tqfpm::config {
@@ -111,12 +110,11 @@ std::string entry(const std::string &title, const std::string &text) {
   return "  " + title + "\n" + wrapped(text, 6);
 }
 
-std::string compared(const std::vector<SetRow> &rows, Difference kind) {
+std::string compared(const std::vector<SetRow> &rows, Difference::Kind kind) {
   std::string out;
   for (const SetRow &each : rows) {
-    const Comparison comparison = compare(*each.row);
-    if (each.row->origin == Origin::kFpm && comparison.kind == kind)
-      out += entry(each.row->name, std::string(comparison.why));
+    if (each.row->origin == Origin::kFpm && each.row->difference.kind == kind)
+      out += entry(each.row->name, each.row->difference.why);
   }
   return out;
 }
@@ -126,7 +124,7 @@ std::string better_by_default(const LoadResult &loaded) {
   constexpr char kName[] = "process_control_timeout";
   if (loaded.places.contains({"", kName}))
     return "";
-  return entry(std::string(kName) + " (not set)", std::string(compare(*find_row(Scope::kGlobal, kName)).why));
+  return entry(std::string(kName) + " (not set)", find_row(Scope::kGlobal, kName)->difference.why);
 }
 
 // --- what needs a decision -------------------------------------------------------------------------------------------
@@ -223,14 +221,14 @@ std::string migration_report(const LoadResult &loaded, const MigrationFacts &fac
   const std::vector<SetRow> rows = set_rows(loaded);
   std::vector<std::string> same;
   for (const SetRow &each : rows) {
-    if (each.row->origin == Origin::kFpm && compare(*each.row).kind == Difference::kSame)
+    if (each.row->origin == Origin::kFpm && each.row->difference.kind == Difference::Kind::kSame)
       same.emplace_back(each.row->name);
   }
   std::string out = fmt::format("{} -> {}, {} pool{}\n", facts.from, facts.folder, loaded.config.pools.size(),
                                 loaded.config.pools.size() == 1 ? "" : "s");
   out += "\nThe same as with php-fpm:\n" + wrapped(same.empty() ? "nothing else is set" : joined(same), 2);
-  out += "\nBetter now, with the same lines:\n" + compared(rows, Difference::kBetter) + better_by_default(loaded);
-  const std::string decisions = of_packages(facts) + of_running(facts) + compared(rows, Difference::kDifferent) +
+  out += "\nBetter now, with the same lines:\n" + compared(rows, Difference::Kind::kBetter) + better_by_default(loaded);
+  const std::string decisions = of_packages(facts) + of_running(facts) + compared(rows, Difference::Kind::kDifferent) +
                                 of_memory(loaded, facts) + of_users(loaded) + of_sockets(loaded) + of_files(loaded);
   out += "\nFor you to decide:\n" + (decisions.empty() ? std::string("  nothing\n") : decisions);
   return out + fmt::format("\nThen: tqfpm -y {}/tqfpm.conf\n", facts.folder);

@@ -31,22 +31,22 @@ template <typename Codec> void edit_value(typename Codec::Value &value, Edit edi
   }
 }
 
-template <typename Value> constexpr bool is_array() {
-  return std::is_same_v<Value, std::vector<KeyValue>>;
+template <typename Codec> constexpr bool is_array() {
+  return std::is_same_v<typename Codec::Value, std::vector<KeyValue>> || std::is_same_v<Codec, codec::PathArray>;
 }
 
 std::vector<Row> make_table() {
+  using enum Origin;
+  using enum State;
   std::vector<Row> rows;
-#define GLOBAL(name, field, type, text, least, most, reload, state, origin, doc)                                       \
+#define GLOBAL(name, field, type, ...)                                                                                 \
   rows.push_back(                                                                                                      \
-      Row{Scope::kGlobal, name, codec::type::kWords, text, Range{least, most}, Reload::reload, State::state,           \
-          Origin::origin, doc, is_array<codec::type::Value>(),                                                         \
+      Row{Directive{__VA_ARGS__}, Scope::kGlobal, name, codec::type::kWords, is_array<codec::type>(),                  \
           [](GlobalConfig &c, const Entry &e, const Range &r) { return codec::type::parse(e, r, c.field); }, nullptr,  \
           [](const GlobalConfig &c) { return codec::type::print(name, c.field); }, nullptr, nullptr});
-#define POOL(name, field, type, text, least, most, reload, state, origin, doc)                                         \
-  rows.push_back(Row{Scope::kPool, name, codec::type::kWords, text, Range{least, most}, Reload::reload, State::state,  \
-                     Origin::origin, doc,                                                                              \
-                     is_array<codec::type::Value>() || std::is_same_v<codec::type, codec::PathArray>, nullptr,         \
+#define POOL(name, field, type, ...)                                                                                   \
+  rows.push_back(Row{Directive{__VA_ARGS__}, Scope::kPool, name, codec::type::kWords, is_array<codec::type>(),         \
+                     nullptr,                                                                                          \
                      [](PoolConfig &c, const Entry &e, const Range &r) { return codec::type::parse(e, r, c.field); },  \
                      nullptr, [](const PoolConfig &c) { return codec::type::print(name, c.field); },                   \
                      [](PoolConfig &c, Edit edit) { edit_value<codec::type>(c.field, edit, c); }});
@@ -59,7 +59,7 @@ std::vector<Row> make_table() {
 Entry default_entry(const Row &row) {
   Entry entry;
   entry.key = row.name;
-  entry.value = row.default_text;
+  entry.value = row.by_default;
   return entry;
 }
 

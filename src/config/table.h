@@ -11,21 +11,39 @@
 namespace tqfpm::config {
 
 enum class Scope : std::uint8_t { kGlobal, kPool };
-enum class Reload : std::uint8_t { kPool, kAll, kMaster };       // what a changed value needs
-enum class State : std::uint8_t { kWorks, kAccepted, kNowhere }; // see directives.def
+enum class State : std::uint8_t { kWorks, kNowhere };
 enum class Origin : std::uint8_t { kFpm, kOwn };
 
-struct Row {
+// A directive of php-fpm's beside php-fpm's own.
+struct Difference {
+  enum class Kind : std::uint8_t { kSame, kBetter, kDifferent };
+  Kind kind = Kind::kSame;
+  const char *why = "";
+};
+constexpr Difference better(const char *why) {
+  return {Difference::Kind::kBetter, why};
+}
+constexpr Difference different(const char *why) {
+  return {Difference::Kind::kDifferent, why};
+}
+
+// What a row says, see directives.def.
+struct Directive {
+  const char *by_default = "";
+  Range range{};
+  Origin origin = Origin::kFpm;
+  State state = State::kWorks;
+  const char *doc = "";
+  Difference difference{};
+  const char *example = "";
+  const char *see_also = "";
+};
+
+struct Row : Directive {
   Scope scope;
   const char *name;
   const char *words; // what a value looks like
-  const char *default_text;
-  Range range;
-  Reload reload;
-  State state;
-  Origin origin;
-  const char *doc;
-  bool array; // takes [...]
+  bool array;        // takes [...]
   // One of each pair is set, by scope. set_*: an error text or "". print_*: INI lines.
   std::string (*set_global)(GlobalConfig &, const Entry &, const Range &);
   std::string (*set_pool)(PoolConfig &, const Entry &, const Range &);

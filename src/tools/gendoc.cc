@@ -11,14 +11,13 @@
 #include <sstream>
 
 #include "base/text.h"
-#include "config/differences.h"
 #include "config/table.h"
 
 namespace {
 
 using namespace tqfpm;
+using config::Difference;
 using config::Origin;
-using config::Reload;
 using config::Row;
 using config::Scope;
 using config::State;
@@ -75,6 +74,8 @@ is the name of the pool, and
 .Li $prefix ,
 at the beginning, its prefix.
 .Pp
+What is changed takes effect with a reload, see
+.Xr tqfpm 8 .
 All errors of all files are reported in one run, each with file, line and pool:
 .Dl FILE:LINE: [pool www] unknown directive 'listn', did you mean 'listen'?
 .Pp
@@ -104,13 +105,14 @@ php_admin_value[memory_limit] = 128M
 )";
 
 constexpr char kSampleHead[] = R"(; A pool of tqfpm. Made by gendoc from src/config/directives.def: see tqfpm.conf(5).
-; Copy it to a name that ends in .conf and change what you need. Lines with a semicolon show the default.
+; Copy it to a name that ends in .conf and change what you need. Lines with a semicolon show the default,
+; or an example where there is none.
 
 [www]
 )";
 
 constexpr char kDirectivesHead[] =
-    R"(<!-- Made by gendoc from src/config/directives.def and differences.def: change it there. -->
+    R"(<!-- Made by gendoc from src/config/directives.def: change it there. -->
 # php-fpm's directives in tqfpm
 
 All of them, of PHP 8.5's php-fpm. *same*: as there. *better*: the same line gives more. *different*: look before you move;
@@ -147,35 +149,42 @@ std::string range_text(const Row &row) {
                : fmt::format(", {} to {}", row.range.least, row.range.most);
 }
 
-const char *reload_text(Reload reload) {
-  switch (reload) {
-  case Reload::kPool:
+const char *word_of(Difference::Kind kind) {
+  constexpr const char *kWords[] = {"same", "better", "different"};
+  return kWords[static_cast<int>(kind)];
+}
+
+std::string difference_text(const Difference &difference) {
+  if (difference.kind == Difference::Kind::kSame)
     return "";
-  case Reload::kAll:
-    return "\nA change reloads all pools.";
-  case Reload::kMaster:
-    return "\nA change takes effect at the next start.";
-  }
-  return "";
+  const char *word = difference.kind == Difference::Kind::kBetter ? "Better" : "Other";
+  return fmt::format(".Em {} than in php-fpm :\n{}\n", word, roff(difference.why));
+}
+
+std::string example_text(const std::string &example) {
+  if (example.empty())
+    return "";
+  return ".Bd -literal -offset indent -compact\n" + replace_all(example, "\\", "\\e") + "\n.Ed\n";
+}
+
+std::string see_also_text(const std::string &names) {
+  std::string out;
+  for (const std::string &name : split(names, ", "))
+    out += (out.empty() ? "See also\n.Ic " : " ,\n.Ic ") + name;
+  return out.empty() ? "" : out + " .\n";
 }
 
 std::string man_row(const Row &row) {
   std::string out = fmt::format(".It Ic {} Pq {}{}", row.name, row.words, range_text(row));
-  if (std::strlen(row.default_text) > 0)
-    out += fmt::format(" ; default {}", replace_all(roff(row.default_text), "%", "\\&%"));
-  out += "\n" + roff(row.doc) + reload_text(row.reload) + "\n";
+  if (std::strlen(row.by_default) > 0)
+    out += fmt::format(" ; default {}", replace_all(roff(row.by_default), "%", "\\&%"));
+  out += "\n" + roff(row.doc) + "\n";
   if (row.origin == Origin::kOwn)
     out += ".Em tqfpm's own .\n";
-  else if (const config::Comparison comparison = config::compare(row);
-           row.state != State::kAccepted && comparison.kind != config::Difference::kSame)
-    out += fmt::format(".Em {} than in php-fpm :\n{}\n",
-                       comparison.kind == config::Difference::kBetter ? "Better" : "Other",
-                       roff(std::string(comparison.why)));
-  if (row.state == State::kAccepted)
-    out += ".Em Accepted, no effect yet .\n";
+  out += difference_text(row.difference);
   if (row.state == State::kNowhere)
     out += ".Em \\&No effect here .\n";
-  return out;
+  return out + see_also_text(row.see_also) + example_text(row.example);
 }
 
 std::string man_list(Scope scope, const char *title) {
@@ -206,21 +215,24 @@ std::string comment(const std::string &text) {
   return out + line + "\n";
 }
 
+// The default, or the example where there is none.
+std::string commented_value(const Row &row) {
+  if (std::strlen(row.by_default) == 0 && std::strlen(row.example) > 0)
+    return ";" + replace_all(row.example, "\n", "\n;") + "\n\n";
+  const std::string name = row.array ? std::string(row.name) + "[NAME]" : row.name;
+  const bool needs_quotes = std::string_view(row.by_default).find('"') != std::string_view::npos;
+  const std::string shown = needs_quotes ? config::quote(row.by_default) : row.by_default;
+  return fmt::format(";{} ={}{}\n\n", name, shown.empty() ? "" : " ", shown);
+}
+
 std::string sample_row(const Row &row) {
   std::string text = row.doc;
   if (row.origin == Origin::kOwn)
     text += " (tqfpm's own)";
-  if (row.state == State::kAccepted)
-    text += " (accepted, no effect yet)";
   if (row.state == State::kNowhere)
     text += " (no effect here)";
-  const std::string name = row.array ? std::string(row.name) + "[NAME]" : row.name;
   const std::string_view value = sample_value(row.name);
-  if (!value.empty())
-    return comment(text) + fmt::format("{} = {}\n\n", name, value);
-  const bool needs_quotes = std::string_view(row.default_text).find('"') != std::string_view::npos;
-  const std::string shown = needs_quotes ? config::quote(row.default_text) : row.default_text;
-  return comment(text) + fmt::format(";{} ={}{}\n\n", name, shown.empty() ? "" : " ", shown);
+  return comment(text) + (value.empty() ? commented_value(row) : fmt::format("{} = {}\n\n", row.name, value));
 }
 
 std::string sample() {
@@ -238,8 +250,7 @@ std::string directives_of(Scope scope) {
   for (const Row &row : config::table()) {
     if (row.scope != scope || row.origin != Origin::kFpm)
       continue;
-    const config::Comparison comparison = config::compare(row);
-    out += fmt::format("| `{}` | {} | {} |\n", row.name, config::word_of(comparison.kind), comparison.why);
+    out += fmt::format("| `{}` | {} | {} |\n", row.name, word_of(row.difference.kind), row.difference.why);
   }
   return out;
 }
@@ -256,19 +267,6 @@ std::string own_directives() {
 std::string directives() {
   return std::string(kDirectivesHead) + "\n## [global]\n\n" + directives_of(Scope::kGlobal) + "\n## Pools\n\n" +
          directives_of(Scope::kPool) + "\n## tqfpm's own\n\n" + own_directives() + ". See tqfpm.conf(5).\n";
-}
-
-// A row of differences.def for a directive that does not exist, or is no one's of php-fpm, is a mistake.
-bool differences_make_sense() {
-  bool good = true;
-  for (const config::Comparison &each : config::comparisons()) {
-    const Row *row = config::find_row(each.scope, each.name);
-    if (row != nullptr && row->origin == Origin::kFpm && row->state != State::kAccepted)
-      continue;
-    std::cerr << "differences.def: " << each.name << " is no directive of php-fpm's that works here\n";
-    good = false;
-  }
-  return good;
 }
 
 bool same(const std::string &path, const std::string &expected) {
@@ -294,7 +292,7 @@ int main(int argc, char **argv) {
   else if (what == "--check" && argc == 3) {
     const std::string folder = argv[2];
     const bool man_same = same(folder + "/man/tqfpm.conf.5", man());
-    const bool directives_same = same(folder + "/man/php-fpm-directives.md", directives()) && differences_make_sense();
+    const bool directives_same = same(folder + "/man/php-fpm-directives.md", directives());
     return same(folder + "/etc/tqfpm.d/www.conf.default", sample()) && man_same && directives_same ? 0 : 1;
   } else {
     std::cerr << "usage: gendoc --man | --sample | --directives | --check FOLDER\n";

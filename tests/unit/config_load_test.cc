@@ -3,8 +3,10 @@
 
 #include <map>
 
+#include "base/text.h"
 #include "config/diff.h"
 #include "config/dump.h"
+#include "config/ini_source.h"
 #include "config/load.h"
 #include "config/table.h"
 #include "php/constants.h"
@@ -295,7 +297,7 @@ TEST(Load, AllowedClients) {
   EXPECT_TRUE(load_text(tcp + "9000\nlisten.allowed_clients = xxx\n").ok());
 }
 
-TEST(Diff, NamesWhatChangedAndWhatItNeeds) {
+TEST(Diff, NamesWhatChanged) {
   const Config before = load_text("[global]\nlog_level = notice\n" + kPool).config;
   const Config after =
       load_text("[global]\nlog_level = debug\n[www]\nlisten = /run/www.sock\npm = static\npm.max_children = 5\n"
@@ -304,11 +306,26 @@ TEST(Diff, NamesWhatChangedAndWhatItNeeds) {
   const auto changes = diff(before, after);
   ASSERT_EQ(changes.size(), 3U);
   EXPECT_EQ(changes[0].directive, "log_level");
-  EXPECT_EQ(changes[0].reload, Reload::kAll);
   EXPECT_EQ(changes[1].pool, "www");
   EXPECT_EQ(changes[1].directive, "pm.max_children");
   EXPECT_EQ(changes[2].pool, "new");
   EXPECT_EQ(changes[2].directive, "");
+}
+
+// An example is a value that its directive takes, and may go on with others.
+void expect_good_example(const Row &row) {
+  for (const IniItem &item : read_ini(row.example, nullptr)) {
+    ASSERT_EQ(item.kind, IniItem::Kind::kEntry) << row.name;
+    const Row *set = find_row(row.scope, item.entry.key);
+    ASSERT_NE(set, nullptr) << row.name;
+    EXPECT_EQ(item.entry.array_key.has_value(), set->array) << row.name;
+    GlobalConfig global;
+    PoolConfig pool;
+    EXPECT_EQ(row.scope == Scope::kGlobal ? set->set_global(global, item.entry, set->range)
+                                          : set->set_pool(pool, item.entry, set->range),
+              "")
+        << row.name;
+  }
 }
 
 TEST(Table, RowsAreSound) {
@@ -317,6 +334,16 @@ TEST(Table, RowsAreSound) {
     const std::string doc = row.doc;
     EXPECT_TRUE(doc.ends_with('.')) << row.name;
     EXPECT_LE(row.range.least, row.range.most) << row.name;
+    const Difference &difference = row.difference;
+    EXPECT_EQ(difference.kind == Difference::Kind::kSame, std::string(difference.why).empty()) << row.name;
+    EXPECT_TRUE(row.origin == Origin::kFpm || difference.kind == Difference::Kind::kSame) << row.name;
+    EXPECT_TRUE(row.state == State::kWorks || difference.kind == Difference::Kind::kDifferent) << row.name;
+    const std::string example = row.example;
+    EXPECT_TRUE(example.empty() || example.starts_with(row.name)) << row.name;
+    expect_good_example(row);
+    for (const std::string &name : split(row.see_also, ", "))
+      EXPECT_TRUE(find_row(Scope::kGlobal, name) != nullptr || find_row(Scope::kPool, name) != nullptr)
+          << row.name << ": " << name;
   }
   EXPECT_EQ(nearest_name(Scope::kPool, "listn"), "listen");
   EXPECT_EQ(nearest_name(Scope::kPool, "something else"), "");

@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include "config/diff.h"
-#include "config/differences.h"
 
 namespace tqfpm::config {
 namespace {
@@ -91,16 +90,6 @@ TEST(Migrate, NothingToDecide) {
                                               MigrationFacts{"F", "/d", {}, {}, 0, "", {}});
   EXPECT_NE(report.find("For you to decide:\n  nothing\n"), std::string::npos) << report;
   EXPECT_NE(report.find("process_control_timeout (not set)"), std::string::npos);
-}
-
-TEST(Differences, NameDirectivesOfPhpFpm) {
-  for (const Comparison &each : comparisons()) {
-    const Row *row = find_row(each.scope, each.name);
-    ASSERT_NE(row, nullptr) << each.name;
-    EXPECT_EQ(row->origin, Origin::kFpm) << each.name;
-    EXPECT_NE(each.kind, Difference::kSame) << each.name;
-  }
-  EXPECT_EQ(compare(*find_row(Scope::kPool, "group")).kind, Difference::kSame);
 }
 
 } // namespace
