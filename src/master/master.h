@@ -10,11 +10,11 @@
 #include <utility>
 #include <vector>
 
+#include "base/backoff.h"
 #include "config/load.h"
 #include "master/generation.h"
 #include "master/options.h"
 #include "master/startup.h"
-#include "pool/backoff.h"
 #include "status/scoreboard.h"
 #include "sys/event_loop.h"
 #include "sys/files.h"
@@ -34,7 +34,7 @@ struct Pool {
   std::unique_ptr<sys::Mapping> scoreboard;
   std::vector<std::unique_ptr<Generation>> generations; // oldest first
   unsigned last_number = 0;
-  pool::Backoff backoff{milliseconds(100), seconds(30), seconds(10)};
+  Backoff backoff{milliseconds(100), seconds(30), seconds(10)};
   std::unique_ptr<sys::TimerWatch> restart;
   bool wants_renewal = false; // its dispatcher has said kRenew, and no newer one serves yet
   bool removed = false;       // not in the configuration any more: goes when its generations have gone

@@ -133,13 +133,11 @@ Decision ProcessManager::decide(const PoolCounts &counts, TimePoint now) {
 void ProcessManager::start_failed(TimePoint now) {
   if (now < paused_until_)
     return; // several failures of one attempt count once
-  const unsigned shift = std::min(failures_, 9U);
-  paused_until_ = now + std::min<Duration>(milliseconds(100) * (1U << shift), seconds(30));
-  ++failures_;
+  paused_until_ = now + backoff_.failed();
 }
 
 void ProcessManager::start_succeeded() {
-  failures_ = 0;
+  backoff_.succeeded();
   paused_until_ = TimePoint{};
 }
 

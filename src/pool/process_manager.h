@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 
+#include "base/backoff.h"
 #include "base/clock.h"
 
 namespace tqfpm::pool {
@@ -73,7 +74,7 @@ private:
   double tokens_; // starts that max_spawn_rate allows now
   TimePoint refilled_;
   TimePoint paused_until_{};
-  unsigned failures_ = 0;
+  Backoff backoff_{milliseconds(100), seconds(30)};
 };
 
 } // namespace tqfpm::pool

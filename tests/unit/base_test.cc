@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include "base/backoff.h"
 #include "base/line_splitter.h"
 #include "base/networks.h"
 #include "base/request_id.h"
@@ -24,6 +25,20 @@ TEST(Text, NumbersAreWholeOrNothing) {
   EXPECT_EQ(to_number("0660", 8), 0660);
   for (const char *text : {"", " 1", "1 ", "1x", "x", "9223372036854775808", "1.0", "--1"})
     EXPECT_FALSE(to_number(text).has_value()) << text;
+}
+
+TEST(Backoff, GrowsIsBoundedAndForgets) {
+  const TimePoint start{};
+  Backoff backoff(milliseconds(100), seconds(1), seconds(10));
+  EXPECT_EQ(backoff.failed(start, start), milliseconds(100));
+  EXPECT_EQ(backoff.failed(start, start), milliseconds(200));
+  for (int i = 0; i < 10; ++i)
+    (void)backoff.failed(start, start);
+  EXPECT_EQ(backoff.failed(start, start), seconds(1));
+  EXPECT_EQ(backoff.failed(start, start + seconds(10)), milliseconds(100));
+  EXPECT_EQ(backoff.failed(), milliseconds(200));
+  backoff.succeeded();
+  EXPECT_EQ(backoff.failed(), milliseconds(100));
 }
 
 TEST(RequestId, LettersThatAreSafeEverywhere) {

@@ -3,7 +3,6 @@
 
 #include <random>
 
-#include "pool/backoff.h"
 #include "pool/fault_window.h"
 #include "pool/process_manager.h"
 #include "pool/request_queue.h"
@@ -71,16 +70,6 @@ TEST(RequestQueue, WhatWaitedTooLongExpiresInOrder) {
   EXPECT_FALSE(queue.pop_expired(kStart + seconds(2)).has_value());
   EXPECT_EQ(queue.next_deadline(), kStart + seconds(3));
   EXPECT_EQ(queue.oldest(), kStart + seconds(1));
-}
-
-TEST(Backoff, GrowsIsBoundedAndForgets) {
-  Backoff backoff(milliseconds(100), seconds(1), seconds(10));
-  EXPECT_EQ(backoff.failed(kStart, kStart), milliseconds(100));
-  EXPECT_EQ(backoff.failed(kStart, kStart), milliseconds(200));
-  for (int i = 0; i < 10; ++i)
-    (void)backoff.failed(kStart, kStart);
-  EXPECT_EQ(backoff.failed(kStart, kStart), seconds(1));
-  EXPECT_EQ(backoff.failed(kStart, kStart + seconds(10)), milliseconds(100));
 }
 
 TEST(FaultWindow, TooManyWithinTheInterval) {
