@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "base/local_time.h"
 #include "base/text.h"
 
 namespace tqfpm {
@@ -16,25 +17,17 @@ namespace {
 
 using std::chrono::microseconds;
 
-std::tm local_time(microseconds since_epoch) {
-  const auto when = static_cast<std::time_t>(since_epoch.count() / 1000000);
-  std::tm parts{};
-  ::localtime_r(&when, &parts);
-  return parts;
-}
-
-std::string formatted(const char *format, const std::tm &parts) {
-  char text[64];
-  return {text, std::strftime(text, sizeof text, format, &parts)};
+std::string time_text(microseconds since_epoch, const char *format) {
+  return local_time(static_cast<std::time_t>(since_epoch.count() / 1000000), format);
 }
 
 // 2026-11-24T10:00:00.123+01:00
 std::string iso_time(microseconds since_epoch) {
-  const std::tm parts = local_time(since_epoch);
-  std::string zone = formatted("%z", parts);
+  std::string zone = time_text(since_epoch, "%z");
   if (zone.size() == 5)
     zone.insert(3, ":");
-  return fmt::format("{}.{:03}{}", formatted("%Y-%m-%dT%H:%M:%S", parts), since_epoch.count() / 1000 % 1000, zone);
+  return fmt::format("{}.{:03}{}", time_text(since_epoch, "%Y-%m-%dT%H:%M:%S"), since_epoch.count() / 1000 % 1000,
+                     zone);
 }
 
 int syslog_priority(Level level) {
@@ -86,7 +79,7 @@ const char *name_of(Level level) {
 }
 
 std::string text_head(const LogRecord &record, bool debugging) {
-  const std::string time = formatted("%d-%b-%Y %H:%M:%S", local_time(record.since_epoch));
+  const std::string time = time_text(record.since_epoch, kLogTime);
   if (!debugging)
     return fmt::format("[{}] {}: ", time, name_of(record.level));
   return fmt::format("[{}.{:06}] {}: pid {}, {}(), line {}: ", time, record.since_epoch.count() % 1000000,
@@ -100,8 +93,8 @@ std::string said_words(std::string_view pool, int child, std::string_view stream
 std::string text_line(const LogRecord &record, bool debugging) {
   const std::string head = text_head(record, debugging);
   if (record.stream.empty())
-    return head + one_line(record.text);
-  return fmt::format("{}{}\"{}\"", head, said_words(record.pool, record.child, record.stream), record.text);
+    return head + safe(record.text);
+  return fmt::format("{}{}\"{}\"", head, said_words(record.pool, record.child, record.stream), safe(record.text));
 }
 
 std::string json_line(const LogRecord &record) {
@@ -126,22 +119,9 @@ std::string json_line(const LogRecord &record) {
   return object.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
 }
 
-std::string one_line(std::string_view text) {
-  std::string out;
-  out.reserve(text.size());
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if ((byte < 0x20 && c != '\t') || byte == 0x7f)
-      out += fmt::format("\\x{:02x}", byte);
-    else
-      out += c;
-  }
-  return out;
-}
-
 std::string syslog_message(int facility, const std::string &ident, const LogRecord &record, std::string_view text) {
   return fmt::format("<{}>{} {}[{}]: {}", facility | syslog_priority(record.level),
-                     formatted("%b %e %H:%M:%S", local_time(record.since_epoch)), ident, record.pid, text);
+                     time_text(record.since_epoch, "%b %e %H:%M:%S"), ident, record.pid, text);
 }
 
 int syslog_facility(std::string_view name) {

@@ -25,16 +25,14 @@ struct LogRecord {
 
 // "[24-Nov-2026 10:00:00] NOTICE: "; when debugging with microseconds, process and place, as in php-fpm.
 std::string text_head(const LogRecord &record, bool debugging);
-// The record as php-fpm's line, without a newline. A worker's output is said to be one: `[pool www] child 5 said into
-// stderr: "..."`.
+// The record as php-fpm's line, without a newline and with safe() text. A worker's output is said to be one: `[pool
+// www] child 5 said into stderr: "..."`.
 std::string text_line(const LogRecord &record, bool debugging);
 // `[pool www] child 5 said into stderr: `
 std::string said_words(std::string_view pool, int child, std::string_view stream);
 // The record as a JSON object with time, level, pool, pid and message, and for a worker's output child and stream.
 // What is no UTF-8 is replaced.
 std::string json_line(const LogRecord &record);
-// Nothing that a client sends can begin a line of its own: control characters are shown as \xNN.
-std::string one_line(std::string_view text);
 
 // A message for /dev/log: "<30>Nov 24 10:00:00 tqfpm[12]: text".
 std::string syslog_message(int facility, const std::string &ident, const LogRecord &record, std::string_view text);

@@ -52,11 +52,12 @@ std::string lower(std::string_view text) {
   return result;
 }
 
-void append_safe(std::string &line, std::string_view text) {
+void append_safe(std::string &line, std::string_view text, std::string_view also) {
   constexpr char kHex[] = "0123456789abcdef";
   for (const char c : text) {
     const auto byte = static_cast<unsigned char>(c);
-    if (byte >= 0x20 && byte != 0x7f) {
+    const bool control = (byte < 0x20 && c != '\t') || byte == 0x7f;
+    if (!control && also.find(c) == std::string_view::npos) {
       line += c;
       continue;
     }
@@ -64,6 +65,13 @@ void append_safe(std::string &line, std::string_view text) {
     line += kHex[byte >> 4];
     line += kHex[byte & 15];
   }
+}
+
+std::string safe(std::string_view text) {
+  std::string line;
+  line.reserve(text.size());
+  append_safe(line, text);
+  return line;
 }
 
 std::optional<std::int64_t> to_number(std::string_view text, int base) {

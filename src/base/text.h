@@ -17,8 +17,10 @@ std::string join(const std::vector<std::string> &parts, std::string_view separat
 // `from` is not empty.
 std::string replace_all(std::string_view text, std::string_view from, std::string_view to);
 std::string lower(std::string_view text);
-// Appends text that others have chosen to a log line: control characters, which could forge a line, become \xNN.
-void append_safe(std::string &line, std::string_view text);
+// Text that others have chosen goes into a line of ours by this way alone: control characters, which could begin a line
+// of their own or steer a terminal, become \xNN. Tabs stay, and what is no ASCII. Those of `also` become \xNN, too.
+void append_safe(std::string &line, std::string_view text, std::string_view also = {});
+std::string safe(std::string_view text);
 // The whole of `text` as a number; nullopt if anything else is in it or it does not fit.
 std::optional<std::int64_t> to_number(std::string_view text, int base = 10);
 // Levenshtein's distance.

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "base/local_time.h"
 #include "base/text.h"
 
 namespace tqfpm::status {
@@ -13,7 +14,6 @@ namespace {
 
 constexpr std::string_view kKinds = "CdeflmMnopPqQrRstTux%";
 constexpr std::string_view kTakeBraces = "CdeMotTx";
-constexpr std::string_view kDefaultTime = "%d/%b/%Y:%H:%M:%S %z";
 
 using Words = std::initializer_list<std::string_view>;
 bool is_one_of(std::string_view text, Words words) {
@@ -36,13 +36,7 @@ bool is_time(const Own &placeholder) {
 
 // Text from a client must not be able to forge a line, or a field of one.
 void append_field(std::string &out, std::string_view value) {
-  for (const char c : value) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte < 0x20 || byte == 0x7f || c == '"' || c == '\\')
-      out += fmt::format("\\x{:02x}", byte);
-    else
-      out += c;
-  }
+  append_safe(out, value, "\"\\\t");
 }
 
 void append_or_dash(std::string &out, std::string_view value) {
@@ -50,11 +44,7 @@ void append_or_dash(std::string &out, std::string_view value) {
 }
 
 void append_time(std::string &out, std::string_view format, std::time_t when) {
-  std::tm parts{};
-  ::localtime_r(&when, &parts);
-  char text[256];
-  const std::string pattern(format.empty() ? kDefaultTime : format);
-  out.append(text, std::strftime(text, sizeof text, pattern.c_str(), &parts));
+  out += local_time(when, std::string(format.empty() ? kAccessTime : format).c_str());
 }
 
 std::string duration(std::string_view unit, double seconds) {

@@ -5,6 +5,9 @@
 #include <nlohmann/json.hpp>
 #include <variant>
 
+#include "base/local_time.h"
+#include "base/text.h"
+
 namespace tqfpm::status {
 
 namespace {
@@ -23,15 +26,8 @@ struct Field {
   Value value;
 };
 
-std::string local_time(std::time_t when) {
-  std::tm parts{};
-  ::localtime_r(&when, &parts);
-  char text[64];
-  return {text, std::strftime(text, sizeof text, "%d/%b/%Y:%H:%M:%S %z", &parts)};
-}
-
 Value start_value(std::time_t when, bool numbers) {
-  return numbers ? Value(static_cast<std::uint64_t>(when)) : Value(local_time(when));
+  return numbers ? Value(static_cast<std::uint64_t>(when)) : Value(local_time(when, kAccessTime));
 }
 
 // The pool's fields in php-fpm's order. Times are text for people and numbers for programs.
@@ -99,16 +95,9 @@ std::string text_of(const Value &value) {
 
 // --- text -----------------------------------------------------------------------------------------------------------
 
-// A URI comes from a client: it is kept from beginning a line of its own.
-std::string printable(std::string text) {
-  for (char &c : text)
-    c = static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? '?' : c;
-  return text;
-}
-
 void text_fields(std::string &out, const std::vector<Field> &fields) {
   for (const Field &field : fields)
-    out += fmt::format("{:<21} {}\n", field.name + ":", printable(text_of(field.value)));
+    out += fmt::format("{:<21} {}\n", field.name + ":", safe(text_of(field.value)));
 }
 
 Page as_text(const PoolState &state, bool full) {

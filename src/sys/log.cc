@@ -7,6 +7,9 @@
 #include <chrono>
 #include <ctime>
 
+#include "base/local_time.h"
+#include "base/text.h"
+
 namespace tqfpm::sys {
 
 namespace {
@@ -32,11 +35,7 @@ void write_all(int fd, std::string_view text) {
 } // namespace
 
 std::string timestamp() {
-  const std::time_t now = std::time(nullptr);
-  std::tm parts{};
-  ::localtime_r(&now, &parts);
-  char text[32];
-  return {text, std::strftime(text, sizeof text, "%d-%b-%Y %H:%M:%S", &parts)};
+  return local_time(std::time(nullptr), kLogTime);
 }
 
 Log &log() {
@@ -130,7 +129,7 @@ void Log::plain(std::string_view pool, int child, std::string_view stream, std::
     said(pool, child, stream, text);
     return;
   }
-  put(record(Level::kWarning, text), std::string(text));
+  put(record(Level::kWarning, text), safe(text));
 }
 
 std::size_t Log::overhead() const {

@@ -55,11 +55,13 @@ public:
             int number = __builtin_LINE());
   // What a worker has written, as a line of its own: "[pool www] child 5 said into stderr: "..."".
   void said(std::string_view pool, int child, std::string_view stream, std::string_view text);
-  // The same without time, level and pool (in JSON it has them all the same). A newline is added.
+  // The same without time, level and pool (in JSON it has them all the same). A newline is added. Neither lets a worker
+  // begin a line of its own: see safe() in base/text.h.
   void plain(std::string_view pool, int child, std::string_view stream, std::string_view text);
   // Bytes of a line besides its text, the newline included.
   [[nodiscard]] std::size_t overhead() const;
-  // Bytes of text that said() or plain() can take in a line of `limit` bytes; at least 1.
+  // Bytes of text that said() or plain() can take in a line of `limit` bytes; at least 1. A control character counts as
+  // one byte.
   [[nodiscard]] std::size_t room(std::size_t limit, bool decorated, std::string_view pool, int child,
                                  std::string_view stream) const;
 

@@ -40,9 +40,8 @@ std::string title_of(const std::string &pid) {
 }
 
 std::string named(const std::string &pid) {
-  std::string safe;
-  append_safe(safe, title_of(pid));
-  return "pid " + pid + (safe.empty() ? "" : " (" + safe + ")");
+  const std::string title = safe(title_of(pid));
+  return "pid " + pid + (title.empty() ? "" : " (" + title + ")");
 }
 
 std::string unix_listener(const std::string &path) {

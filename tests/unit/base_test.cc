@@ -27,6 +27,15 @@ TEST(Text, NumbersAreWholeOrNothing) {
     EXPECT_FALSE(to_number(text).has_value()) << text;
 }
 
+TEST(Text, ControlCharactersAreShown) {
+  std::string line = "a";
+  append_safe(line, std::string("b\n\t\0\x7f\xc3\xa4\"", 8));
+  EXPECT_EQ(line, "ab\\x0a\t\\x00\\x7f\xc3\xa4\"");
+  append_safe(line, "\"\t", "\"\t");
+  EXPECT_EQ(line, "ab\\x0a\t\\x00\\x7f\xc3\xa4\"\\x22\\x09");
+  EXPECT_EQ(safe("\x1b[0m"), "\\x1b[0m");
+}
+
 TEST(Backoff, GrowsIsBoundedAndForgets) {
   const TimePoint start{};
   Backoff backoff(milliseconds(100), seconds(1), seconds(10));

@@ -34,13 +34,17 @@ TEST(LogLine, TextIsPhpFpms) {
   EXPECT_EQ(text_line(record("[pool www] hello"), false), "[25-Nov-2025 10:00:00] WARNING: [pool www] hello");
   EXPECT_EQ(text_line(record("hello"), true), "[25-Nov-2025 10:00:00.123456] WARNING: pid 7, serve(), line 12: hello");
   EXPECT_EQ(text_line(output("a \"b\"\x1b"), false),
-            "[25-Nov-2025 10:00:00] WARNING: [pool www] child 5 said into stderr: \"a \"b\"\x1b\"");
+            "[25-Nov-2025 10:00:00] WARNING: [pool www] child 5 said into stderr: \"a \"b\"\\x1b\"");
 }
 
 TEST(LogLine, NobodyForgesALine) {
   EXPECT_EQ(text_line(record("GET /\n[25-Nov-2025 10:00:00] NOTICE: forged\r\x1b[0m"), false),
             "[25-Nov-2025 10:00:00] WARNING: GET /\\x0a[25-Nov-2025 10:00:00] NOTICE: forged\\x0d\\x1b[0m");
+  EXPECT_EQ(text_line(output("\x1b[2J\r\tx\n\x7f\xc3\xa4"), false),
+            "[25-Nov-2025 10:00:00] WARNING: [pool www] child 5 said into stderr: "
+            "\"\\x1b[2J\\x0d\tx\\x0a\\x7f\xc3\xa4\"");
   EXPECT_EQ(json_line(record("a\nb")).find('\n'), std::string::npos);
+  EXPECT_NE(json_line(output("\x1b[2J\r")).find("\\u001b[2J\\r"), std::string::npos);
 }
 
 TEST(LogLine, JsonIsOneValidObject) {

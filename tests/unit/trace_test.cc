@@ -440,11 +440,5 @@ TEST(ProcText, MemoryUse) {
   EXPECT_FALSE(memory_use("Rss: x kB\nPss: 1 kB\n"));
 }
 
-TEST(Text, AppendSafe) {
-  std::string line = "a";
-  append_safe(line, std::string("b\n\t\0\x7f\xc3\xa4", 7));
-  EXPECT_EQ(line, "ab\\x0a\\x09\\x00\\x7f\xc3\xa4");
-}
-
 } // namespace
 } // namespace tqfpm::trace
