@@ -14,7 +14,7 @@ int main(int argc, char **argv) {
   argv[1] = argv[0];
   const auto options = tqfpm::master::parse_options(argc - 1, argv + 1);
   if (!options.ok())
-    return 64;
+    return tqfpm::kExitUsage;
   return tqfpm::dispatcher::dispatcher_main(
       {options.value().ini_path, options.value().no_ini, options.value().defines});
 }

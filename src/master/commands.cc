@@ -223,6 +223,7 @@ int run(const Options &options, int argc, char **argv) {
 } // namespace
 
 int master_main(int argc, char **argv) {
+  sys::keep_ends_of_children();
   const std::string program = argc > 0 ? argv[0] : "tqfpm";
   auto parsed = parse_options(argc, argv);
   if (!parsed.ok()) {

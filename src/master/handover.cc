@@ -1,6 +1,5 @@
 // From one image of the master to the next: the state goes in a memory file whose number is in the environment.
 #include <fcntl.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -10,6 +9,7 @@
 #include <cstring>
 #include <sstream>
 
+#include "base/wait_status.h"
 #include "config/dump.h"
 #include "master/master.h"
 #include "sys/log.h"
@@ -172,7 +172,7 @@ Status validate_with_new_binary(const std::vector<std::string> &command) {
   const auto output = sys::run_program(sys::program_path(), arguments, seconds(60));
   if (!output.ok())
     return output.error();
-  if (WIFEXITED(output.value().status) && WEXITSTATUS(output.value().status) == 0)
+  if (ended_well(output.value().status))
     return success();
   return Error{output.value().text};
 }

@@ -1,13 +1,13 @@
 #include "master/master.h"
 
 #include <fcntl.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <csignal>
 #include <cstring>
 
+#include "base/exit_codes.h"
 #include "base/text.h"
 #include "status/process_board.h"
 #include "sys/log.h"
@@ -185,7 +185,7 @@ void Master::give_up(const std::string &why) {
     return;
   say_lines(why);
   sys::log().error("FPM initialization failed");
-  exit_code_ = 78;
+  exit_code_ = kExitConfig;
   stop(Stop::kFast);
 }
 

@@ -1,6 +1,5 @@
 #include "master/startup.h"
 
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -8,6 +7,7 @@
 #include <cstring>
 
 #include "base/networks.h"
+#include "base/wait_status.h"
 #include "status/access_format.h"
 #include "sys/files.h"
 #include "sys/log.h"
@@ -139,8 +139,7 @@ Result<std::string> php_version(const std::string &binary) {
   if (!output.ok())
     return Error{"php.binary: " + output.error().message};
   const std::string &text = output.value().text;
-  if (!WIFEXITED(output.value().status) || WEXITSTATUS(output.value().status) != 0 || !text.starts_with("PHP ") ||
-      text.find("(cgi-fcgi)") == std::string::npos)
+  if (!ended_well(output.value().status) || !text.starts_with("PHP ") || text.find("(cgi-fcgi)") == std::string::npos)
     return Error{"php.binary: " + binary + " is no php-cgi: its -v says '" + text.substr(0, text.find('\n')) +
                  "'; name a php-cgi binary (Debian: package php-cgi)"};
   known[binary] = text;

@@ -1,18 +1,19 @@
 // The master's generations: starting, hearing, draining and burying dispatchers.
 #include <fcntl.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <csignal>
 #include <cstring>
 
+#include "base/wait_status.h"
 #include "config/dump.h"
 #include "master/master.h"
 #include "status/process_board.h"
 #include "sys/child_exec.h"
 #include "sys/log.h"
 #include "sys/paths.h"
+#include "sys/process.h"
 #include "sys/socket.h"
 
 namespace tqfpm::master {
@@ -247,16 +248,10 @@ bool Master::any_left() const {
 }
 
 void Master::reap() {
-  int status = 0;
-  while (true) {
-    const pid_t pid = ::waitpid(-1, &status, WNOHANG);
-    if (pid < 0 && errno == EINTR)
-      continue;
-    if (pid <= 0)
-      break;
+  while (const auto child = sys::next_ended_child()) {
     for (const auto &[pool, generation] : all()) {
-      if (generation->pid == pid) {
-        generation_ended(*pool, *generation, status);
+      if (generation->pid == child->pid) {
+        generation_ended(*pool, *generation, child->status);
         break;
       }
     }
@@ -273,8 +268,7 @@ void Master::generation_ended(Pool &pool, Generation &generation, int status) {
   ended_.push_back(std::move(*found));
   pool.generations.erase(found);
   ended_.back()->watch.reset();
-  const std::string how = WIFSIGNALED(status) ? fmt::format("exited on signal {}", WTERMSIG(status))
-                                              : fmt::format("exited with code {}", WEXITSTATUS(status));
+  const std::string how = end_text(status);
   sys::log().debug("[pool {}] dispatcher {} {}", pool.name, generation.pid, how);
   if (generation.phase == Phase::kDraining || stop_ != Stop::kNo || pool.removed) {
     check_ready();

@@ -2,13 +2,13 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
 
 #include "php/script_request.h"
 #include "sys/fd.h"
+#include "sys/process.h"
 
 namespace tqfpm::spawner {
 
@@ -48,8 +48,8 @@ std::uint32_t look_for_script(const std::string &path, const std::string &chroot
   do
     got = ::read(reader.get(), &found, sizeof found);
   while (got < 0 && errno == EINTR);
-  while (child > 0 && ::waitpid(child, nullptr, 0) < 0 && errno == EINTR) {
-  }
+  if (child > 0)
+    (void)sys::wait_for(child);
   return got == static_cast<ssize_t>(sizeof found) ? found : 0;
 }
 

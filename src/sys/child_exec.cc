@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -11,6 +10,7 @@
 #include <ctime>
 
 #include "sys/fd.h"
+#include "sys/process.h"
 
 namespace tqfpm::sys {
 
@@ -151,11 +151,6 @@ ssize_t read_report(int fd, Report &report) {
   return got;
 }
 
-void wait_for(pid_t pid) {
-  while (::waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {
-  }
-}
-
 } // namespace
 
 const char *stage_text(ExecStage stage) {
@@ -215,7 +210,7 @@ ExecResult child_exec(const ExecPlan &plan) {
       result = {-1, report.stage, report.error};
   }
   if (plan.detach || result.pid < 0)
-    wait_for(child);
+    (void)wait_for(child);
   return result;
 }
 

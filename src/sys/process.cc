@@ -41,6 +41,31 @@ bool read_all(int fd, TimePoint deadline, std::string &text) {
 
 } // namespace
 
+// Not where it is not needed: the default takes away a SIGCHLD that waits to be taken after an exec.
+void keep_ends_of_children() {
+  struct sigaction action {};
+  if (::sigaction(SIGCHLD, nullptr, &action) == 0 && action.sa_handler == SIG_IGN)
+    (void)::signal(SIGCHLD, SIG_DFL);
+}
+
+int wait_for(pid_t pid) noexcept {
+  int status = 0;
+  pid_t ended = 0;
+  do
+    ended = ::waitpid(pid, &status, 0);
+  while (ended < 0 && errno == EINTR);
+  return ended == pid ? status : -1;
+}
+
+std::optional<EndedChild> next_ended_child() noexcept {
+  int status = 0;
+  pid_t pid = 0;
+  do
+    pid = ::waitpid(-1, &status, WNOHANG);
+  while (pid < 0 && errno == EINTR);
+  return pid > 0 ? std::optional(EndedChild{pid, status}) : std::nullopt;
+}
+
 void protect_open_descriptors() {
   if (::close_range(3, ~0U, CLOSE_RANGE_CLOEXEC) == 0)
     return;
@@ -74,8 +99,7 @@ Result<Output> run_program(const std::string &path, const std::vector<std::strin
   const bool complete = read_all(reader.get(), Clock::now() + limit, output.text);
   if (!complete)
     (void)::kill(child.pid, SIGKILL);
-  while (::waitpid(child.pid, &output.status, 0) < 0 && errno == EINTR) {
-  }
+  output.status = wait_for(child.pid);
   if (!complete)
     return Error{path + " did not end in time"};
   return output;

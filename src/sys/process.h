@@ -1,6 +1,9 @@
 // Running a program for its output.
 #pragma once
 
+#include <sys/types.h>
+
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -8,6 +11,17 @@
 #include "base/result.h"
 
 namespace tqfpm::sys {
+
+// Whoever started us may have left SIGCHLD ignored: then children end without a status to wait for.
+void keep_ends_of_children();
+// Waits for a child to end: its wait status; -1: it is no child of ours.
+int wait_for(pid_t pid) noexcept;
+// One of our children that has ended and has not been waited for. nullopt: there is none (errno ECHILD: no child at all).
+struct EndedChild {
+  pid_t pid;
+  int status;
+};
+std::optional<EndedChild> next_ended_child() noexcept;
 
 // What whoever started us has left open beyond the standard streams does not reach any child.
 void protect_open_descriptors();

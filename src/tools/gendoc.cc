@@ -10,6 +10,7 @@
 #include <iostream>
 #include <sstream>
 
+#include "base/exit_codes.h"
 #include "base/text.h"
 #include "config/table.h"
 
@@ -296,7 +297,7 @@ int main(int argc, char **argv) {
     return same(folder + "/etc/tqfpm.d/www.conf.default", sample()) && man_same && directives_same ? 0 : 1;
   } else {
     std::cerr << "usage: gendoc --man | --sample | --directives | --check FOLDER\n";
-    return 64;
+    return kExitUsage;
   }
   return std::cout.flush() ? 0 : 1;
 }

@@ -1,11 +1,14 @@
 #include <gtest/gtest.h>
 
+#include <csignal>
+
 #include "base/backoff.h"
 #include "base/line_splitter.h"
 #include "base/networks.h"
 #include "base/request_id.h"
 #include "base/result.h"
 #include "base/text.h"
+#include "base/wait_status.h"
 
 namespace tqfpm {
 namespace {
@@ -34,6 +37,16 @@ TEST(Text, ControlCharactersAreShown) {
   append_safe(line, "\"\t", "\"\t");
   EXPECT_EQ(line, "ab\\x0a\t\\x00\\x7f\xc3\xa4\"\\x22\\x09");
   EXPECT_EQ(safe("\x1b[0m"), "\\x1b[0m");
+}
+
+TEST(WaitStatus, PhpFpmsWords) {
+  EXPECT_EQ(end_text(3 << 8), "exited with code 3");
+  EXPECT_EQ(end_text(SIGSEGV), "exited on signal 11 (SIGSEGV)");
+  EXPECT_EQ(end_text(SIGABRT | 0x80), "exited on signal 6 (SIGABRT - core dumped)");
+  EXPECT_TRUE(ended_well(0));
+  EXPECT_FALSE(ended_well(1 << 8));
+  EXPECT_FALSE(ended_well(SIGKILL));
+  EXPECT_FALSE(ended_well(-1)); // what has not been waited for
 }
 
 TEST(Backoff, GrowsIsBoundedAndForgets) {
