@@ -58,7 +58,9 @@ PATHS = -DTQFPM_VERSION='"$(VERSION)"' -DTQFPM_SYSCONFDIR='"$(sysconfdir)"' -DTQ
 	-DTQFPM_RUNSTATEDIR='"$(runstatedir)"' -DTQFPM_LOCALSTATEDIR='"$(localstatedir)"' -DTQFPM_PREFIX='"$(prefix)"'
 
 PURE_DIRS    := base config fcgi php pool status trace
-PROCESS_DIRS := sys ipc master spawner dispatcher
+PROCESS_DIRS := sys ipc master spawner web workers dispatcher
+# Of them, those that unit tests take with a fake loop and fake peers (and not the program's main).
+TESTED_DIRS  := sys web workers dispatcher spawner
 sources = $(foreach d,$(1),$(wildcard src/$(d)/*.cc))
 objects = $(patsubst src/%.cc,$(BUILD)/%.o,$(call sources,$(1)))
 PURE_OBJS    := $(call objects,$(PURE_DIRS))
@@ -117,8 +119,8 @@ $(BUILD)/gendoc: $(BUILD)/tools/gendoc.o $(PURE)
 	$(call say,LINK $@)$(CXX) $(ALL_LDFLAGS) -o $@ $^ -linih -lfmt
 
 # --- tests ----------------------------------------------------------------------------------------------------------
-$(BUILD)/unit-tests: $(TEST_OBJS) $(PURE)
-	$(call say,LINK $@)$(CXX) $(ALL_LDFLAGS) -o $@ $^ -linih -lfmt -lgtest -lgtest_main -lpthread
+$(BUILD)/unit-tests: $(TEST_OBJS) $(call objects,$(TESTED_DIRS)) $(PURE)
+	$(call say,LINK $@)$(CXX) $(ALL_LDFLAGS) -o $@ $^ $(LIBS) -lgtest -lgtest_main -lpthread
 
 install-deps:
 	contrib/install-deps

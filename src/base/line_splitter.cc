@@ -20,25 +20,33 @@ std::size_t possible_mark(std::string_view text) {
 
 } // namespace
 
+// Each byte is looked at once and nothing is moved but what stays: the work grows with the length alone.
 void LineSplitter::feed(std::string_view data, std::size_t room, const OnLine &on_line) {
   partial_.append(data);
+  const std::string_view all = partial_;
+  const std::size_t safe = possible_mark(all);
+  std::size_t begin = 0; // of the line at hand
+  std::size_t newline = all.find('\n', scanned_);
+  std::size_t mark = all.find(kFlushMark, scanned_);
   while (true) {
-    const std::size_t newline = partial_.find('\n', scanned_);
-    const std::size_t mark = partial_.find(kFlushMark, scanned_);
     const std::size_t end = std::min(newline, mark);
-    if (end <= room) {
-      if (end > 0 || end == newline)
-        on_line(partial_.substr(0, end));
-      partial_.erase(0, end + (end == newline ? 1 : kFlushMark.size()));
-    } else if (possible_mark(partial_) > room) {
-      on_line(partial_.substr(0, room));
-      partial_.erase(0, room);
+    if (end != std::string_view::npos && end - begin <= room) {
+      if (end > begin || end == newline)
+        on_line(partial_.substr(begin, end - begin));
+      begin = end + (end == newline ? 1 : kFlushMark.size());
+    } else if (safe > begin && safe - begin > room) {
+      on_line(partial_.substr(begin, room));
+      begin += room;
     } else {
-      scanned_ = possible_mark(partial_);
-      return;
+      break;
     }
-    scanned_ = 0;
+    if (newline < begin)
+      newline = all.find('\n', begin);
+    if (mark < begin)
+      mark = all.find(kFlushMark, begin);
   }
+  scanned_ = std::max(safe, begin) - begin;
+  partial_.erase(0, begin);
 }
 
 void LineSplitter::flush(std::size_t room, const OnLine &on_line) {

@@ -5,42 +5,61 @@
 #include <algorithm>
 #include <ctime>
 
-#include "dispatcher/client.h"
-#include "dispatcher/local_pages.h"
+#include "dispatcher/pool_status.h"
+#include "php/basic_user.h"
+#include "sys/log.h"
 
 namespace tqfpm::dispatcher {
 
 namespace {
 
+status::AccessFormat compile(const config::PoolConfig &pool) {
+  auto format = status::AccessFormat::compile(pool.access_format);
+  TQFPM_ASSERT(format.ok()); // checked when the configuration was loaded
+  return std::move(format.value());
+}
+
+} // namespace
+
+AccessLog::AccessLog(sys::EventLoop &loop, const config::PoolConfig &pool, status::Scoreboard &board)
+    : pool_(pool), format_(compile(pool)) {
+  sink_.attach(loop);
+  sink_.on_lost([&pool, &board](std::uint64_t lines) {
+    board.add(status::Metric::log_lines_lost, lines);
+    sys::log().warning("[pool {}] {} lines of access.log were lost, it could not be written", pool.name, lines);
+  });
+}
+
+AccessLog::~AccessLog() {
+  sink_.detach();
+  sink_.finish(seconds(1));
+}
+
 // access.suppress_path: successful GET and HEAD without query and body, of exactly these paths.
-bool suppressed(const config::PoolConfig &pool, const Request &request) {
-  if (pool.access_suppress_path.empty() || request.status / 100 != 2 || request.body_received > 0 ||
+bool AccessLog::suppressed(const pool::Request &request) const {
+  if (pool_.access_suppress_path.empty() || request.status / 100 != 2 || request.body_received > 0 ||
       request.body_expected > 0 || !request.params.get("QUERY_STRING").empty())
     return false;
   const std::string_view method = request.params.get("REQUEST_METHOD");
   if (method != "GET" && method != "HEAD")
     return false;
-  return std::find(pool.access_suppress_path.begin(), pool.access_suppress_path.end(), request_path(request)) !=
-         pool.access_suppress_path.end();
+  return std::find(pool_.access_suppress_path.begin(), pool_.access_suppress_path.end(), request_path(request)) !=
+         pool_.access_suppress_path.end();
 }
 
-} // namespace
-
-void log_access(sys::LogSink &sink, const status::AccessFormat &format, const config::PoolConfig &pool,
-                const Request &request) {
-  if (suppressed(pool, request))
+void AccessLog::write(const pool::Request &request, TimePoint now) {
+  if (!sink_.valid() || suppressed(request))
     return;
-  const TimePoint now = Clock::now();
   const TimePoint start = request.started != TimePoint{} ? request.started : request.received;
-  const std::string user = request_user(request);
+  const std::string user = php::basic_user(request.params.get("HTTP_AUTHORIZATION"));
   status::AccessRecord record;
   record.method = request.params.get("REQUEST_METHOD");
   record.uri = request_path(request);
   record.query = request.params.get("QUERY_STRING");
   record.script = request.params.get("SCRIPT_FILENAME");
   record.user = user;
-  record.peer = request.client->peer();
-  record.pool = pool.name;
+  record.peer = request.peer;
+  record.pool = pool_.name;
   record.pid = request.worker_pid > 0 ? request.worker_pid : ::getpid();
   record.parent_pid = request.worker_pid > 0 ? ::getpid() : ::getppid();
   record.status = request.status;
@@ -63,7 +82,7 @@ void log_access(sys::LogSink &sink, const status::AccessFormat &format, const co
   record.user_percent = request.user_percent;
   record.system_percent = request.system_percent;
   record.memory = request.memory;
-  sink.write(format.line(record) + "\n");
+  sink_.write(format_.line(record) + "\n");
 }
 
 } // namespace tqfpm::dispatcher

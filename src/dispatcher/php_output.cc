@@ -44,7 +44,7 @@ PhpOutput::PhpOutput(const config::GlobalConfig &global, const config::PoolConfi
       error_status_(error_status(pool, options)) {}
 
 // As a worker of php-fpm's writes it to its standard error, and the master from there into the log.
-void PhpOutput::log_message(const Request &request, std::string_view line, bool first) const {
+void PhpOutput::log_message(const pool::Request &request, std::string_view line, bool first) const {
   if (!pool_.catch_workers_output || !notices_)
     return;
   std::string text(line);
@@ -72,7 +72,7 @@ std::string PhpOutput::replacement(std::string_view first_stdout, bool &unknown_
   return "";
 }
 
-std::string_view PhpOutput::adapt(Request &request, std::string_view records, const fcgi::ResponseScan &scan,
+std::string_view PhpOutput::adapt(pool::Request &request, std::string_view records, const fcgi::ResponseScan &scan,
                                   std::string &room) const {
   if (request.status == 0 && !scan.first_stdout.empty()) {
     bool unknown_script = false;

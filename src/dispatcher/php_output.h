@@ -6,8 +6,8 @@
 #include <string_view>
 
 #include "config/types.h"
-#include "dispatcher/request.h"
 #include "fcgi/response.h"
+#include "pool/request.h"
 #include "spawner/php_command.h"
 
 namespace tqfpm::dispatcher {
@@ -17,11 +17,11 @@ public:
   PhpOutput(const config::GlobalConfig &global, const config::PoolConfig &pool, const spawner::PhpOptions &options);
   // Response records as php-fpm would have sent them: `records` themselves, or others in `room`. PHP's messages go
   // into the log, too, where the pool catches the output of workers.
-  std::string_view adapt(Request &request, std::string_view records, const fcgi::ResponseScan &scan,
+  std::string_view adapt(pool::Request &request, std::string_view records, const fcgi::ResponseScan &scan,
                          std::string &room) const;
 
 private:
-  void log_message(const Request &request, std::string_view line, bool first) const;
+  void log_message(const pool::Request &request, std::string_view line, bool first) const;
   [[nodiscard]] std::string replacement(std::string_view first_stdout, bool &unknown_script) const;
 
   const config::PoolConfig &pool_;

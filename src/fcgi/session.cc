@@ -6,144 +6,205 @@
 
 namespace tqfpm::fcgi {
 
+namespace {
+
+using Kind = Arrival::Kind;
+
+Arrival arrival(Kind kind, std::uint16_t id) {
+  Arrival result;
+  result.kind = kind;
+  result.id = id;
+  return result;
+}
+
+Arrival malformed(std::string why) {
+  Arrival result;
+  result.kind = Kind::kMalformed;
+  result.content = std::move(why);
+  return result;
+}
+
+Arrival reply(std::string bytes, bool keep) {
+  Arrival result;
+  result.keep = keep;
+  result.kind = Kind::kReply;
+  result.content = std::move(bytes);
+  return result;
+}
+
+} // namespace
+
 Session::Intake *Session::find(std::uint16_t id) {
   const auto found = std::find_if(intakes_.begin(), intakes_.end(), [id](const Intake &i) { return i.id == id; });
   return found == intakes_.end() ? nullptr : &*found;
 }
 
-void Session::forget(std::uint16_t id) {
-  std::erase_if(intakes_, [id](const Intake &i) { return i.id == id; });
+void Session::answered(std::uint16_t id) {
+  std::erase_if(intakes_, [this, id](const Intake &each) {
+    held_ -= each.id == id ? each.params.size() : 0;
+    return each.id == id;
+  });
   if (body_id_ == id)
     body_wanted_ = false;
 }
 
-// Passes on (or drops) body and padding bytes of the STDIN record at hand.
-std::size_t Session::body_bytes(std::string_view bytes) {
-  const std::size_t used = std::min(body_left_, bytes.size());
-  if (used > 0) {
-    body_left_ -= used;
-    if (body_wanted_)
-      handler_.on_body(body_id_, bytes.substr(0, used), false);
-  }
-  const std::size_t padding = body_left_ == 0 ? std::min(padding_left_, bytes.size() - used) : 0;
-  padding_left_ -= padding;
-  return used + padding;
+bool Session::in_params() const {
+  return std::any_of(intakes_.begin(), intakes_.end(), [](const Intake &i) { return i.stage == Stage::kParams; });
 }
 
-Result<std::size_t> Session::consume(std::string_view bytes) {
-  std::size_t used = 0;
+// Body bytes of the STDIN record at hand, then its padding; kNothing: the record is over, or the bytes are.
+Arrival Session::body(std::string_view &bytes) {
+  const std::string_view data = bytes.substr(0, body_left_);
+  bytes.remove_prefix(data.size());
+  body_left_ -= data.size();
+  const std::size_t padding = body_left_ == 0 ? std::min(padding_left_, bytes.size()) : 0;
+  bytes.remove_prefix(padding);
+  padding_left_ -= padding;
+  if (data.empty() || !body_wanted_)
+    return {};
+  Arrival result = arrival(Kind::kBody, body_id_);
+  result.data = data;
+  return result;
+}
+
+Arrival Session::next(std::string_view &bytes) {
   while (true) {
-    if (body_left_ + padding_left_ > 0) {
-      used += body_bytes(bytes.substr(used));
-      if (body_left_ + padding_left_ > 0)
-        return used;
+    if (in_record()) {
+      if (Arrival piece = body(bytes); piece.kind != Kind::kNothing)
+        return piece;
+      if (in_record())
+        return {};
     }
-    const std::string_view rest = bytes.substr(used);
-    if (rest.size() < kHeaderLength)
-      return used;
-    const Header header = decode_header(rest);
+    if (bytes.size() < kHeaderLength)
+      return {};
+    const Header header = decode_header(bytes);
     if (header.version != kVersion)
-      return Error{"not FastCGI: version " + std::to_string(header.version) + " in a record header"};
+      return malformed("not FastCGI: version " + std::to_string(header.version) + " in a record header");
     if (header.type == RecordType::kStdin && header.content_length > 0) {
-      used += kHeaderLength;
-      if (auto status = start_body(header); !status.ok())
-        return status.error();
+      const Intake *intake = find(header.id);
+      if (intake != nullptr && intake->stage == Stage::kParams)
+        return malformed("STDIN before the end of PARAMS");
+      bytes.remove_prefix(kHeaderLength);
+      body_left_ = header.content_length;
+      padding_left_ = header.padding_length;
+      body_id_ = header.id;
+      // A request that has ended: its late body is dropped, as the specification wants.
+      body_wanted_ = intake != nullptr && intake->stage == Stage::kBody;
       continue;
     }
-    if (rest.size() < header.record_length())
-      return used;
-    used += header.record_length();
-    if (auto status = record(header, rest.substr(kHeaderLength, header.content_length)); !status.ok())
-      return status.error();
+    if (bytes.size() < header.record_length())
+      return {};
+    Arrival result = record(header, bytes.substr(kHeaderLength, header.content_length));
+    if (result.kind == Kind::kWait)
+      return result;
+    bytes.remove_prefix(header.record_length());
+    if (result.kind != Kind::kNothing)
+      return result;
   }
 }
 
-Status Session::start_body(const Header &header) {
-  Intake *intake = find(header.id);
-  if (intake != nullptr && !intake->params_done)
-    return Error{"STDIN before the end of PARAMS"};
-  body_left_ = header.content_length;
-  padding_left_ = header.padding_length;
-  body_id_ = header.id;
-  body_wanted_ = intake != nullptr; // a request that has ended: its late body is dropped, as the specification wants
-  return success();
-}
-
-Status Session::record(const Header &header, std::string_view content) {
+Arrival Session::record(const Header &header, std::string_view content) {
   switch (header.type) {
   case RecordType::kBeginRequest:
     return begin(header, content);
   case RecordType::kParams:
     if (Intake *intake = find(header.id))
       return params(*intake, content);
-    return success();
+    return {}; // of a request that has ended, or was refused
   case RecordType::kStdin:
-    if (Intake *intake = find(header.id)) {
-      if (!intake->params_done)
-        return Error{"STDIN before the end of PARAMS"};
-      forget(header.id);
-      handler_.on_body(header.id, {}, true);
-    }
-    return success();
+    return end_of_body(header.id);
   case RecordType::kAbortRequest:
-    forget(header.id);
-    handler_.on_abort(header.id);
-    return success();
+    return abort(header.id);
   case RecordType::kData:
-    return success(); // belongs to the filter role, which is refused
+    return {}; // belongs to the filter role, which is refused
   default:
-    break;
+    return management(header, content);
   }
-  std::string reply;
-  if (header.id == 0 && header.type == RecordType::kGetValues)
-    append_values_result(reply, content, limits_.advertised, limits_.advertised);
-  else if (header.id == 0)
-    append_unknown_type(reply, static_cast<std::uint8_t>(header.type));
-  else
-    return Error{"record of type " + std::to_string(static_cast<int>(header.type)) + " from a web server"};
-  handler_.on_reply(reply);
-  return success();
 }
 
-Status Session::begin(const Header &header, std::string_view content) {
+Arrival Session::management(const Header &header, std::string_view content) const {
+  if (header.id != 0)
+    return malformed("record of type " + std::to_string(static_cast<int>(header.type)) + " from a web server");
+  std::string bytes;
+  if (header.type == RecordType::kGetValues)
+    append_values_result(bytes, content, limits_.advertised, limits_.advertised);
+  else
+    append_unknown_type(bytes, static_cast<std::uint8_t>(header.type));
+  return reply(std::move(bytes), true);
+}
+
+Arrival Session::begin(const Header &header, std::string_view content) {
   if (content.size() < 8)
-    return Error{"BEGIN_REQUEST of " + std::to_string(content.size()) + " bytes, 8 are needed"};
-  if (find(header.id) != nullptr)
-    return Error{"BEGIN_REQUEST for request id " + std::to_string(header.id) + ", which is in use"};
+    return malformed("BEGIN_REQUEST of " + std::to_string(content.size()) + " bytes, 8 are needed");
+  if (const Intake *intake = find(header.id)) {
+    if (intake->stage == Stage::kReceived)
+      return arrival(Kind::kWait, header.id);
+    return malformed("BEGIN_REQUEST for request id " + std::to_string(header.id) + ", which is being received");
+  }
   const auto role = static_cast<Role>(u16_at(content, 0));
+  const bool keep = (byte_at(content, 2) & kKeepConnection) != 0;
   ProtocolStatus refusal = ProtocolStatus::kRequestComplete;
   if (role != Role::kResponder && role != Role::kAuthorizer)
     refusal = ProtocolStatus::kUnknownRole;
   else if (intakes_.size() >= limits_.max_requests)
     refusal = ProtocolStatus::kOverloaded;
   if (refusal != ProtocolStatus::kRequestComplete) {
-    std::string reply;
-    append_end_request(reply, header.id, 0, refusal);
-    handler_.on_reply(reply);
-    return success();
+    std::string bytes;
+    append_end_request(bytes, header.id, 0, refusal);
+    return reply(std::move(bytes), keep);
   }
-  intakes_.push_back(Intake{header.id, role, (byte_at(content, 2) & kKeepConnection) != 0, false, {}});
-  return success();
+  intakes_.push_back(Intake{header.id, role, keep, Stage::kParams, {}});
+  return {};
 }
 
-Status Session::params(Intake &intake, std::string_view content) {
-  if (intake.params_done)
-    return Error{"PARAMS after their end"};
-  if (!content.empty()) {
-    if (intake.params.size() + content.size() > limits_.max_params)
-      return Error{"PARAMS of more than " + std::to_string(limits_.max_params) + " bytes"};
-    intake.params.append(content);
-    return success();
-  }
-  intake.params_done = true;
-  const std::uint16_t id = intake.id;
-  const bool authorizer = intake.role == Role::kAuthorizer;
-  handler_.on_params(id, intake.role, intake.keep, std::move(intake.params));
-  if (authorizer && find(id) != nullptr) { // an authorizer has no body
-    forget(id);
-    handler_.on_body(id, {}, true);
-  }
-  return success();
+Arrival Session::params(Intake &intake, std::string_view content) {
+  if (intake.stage != Stage::kParams)
+    return malformed("PARAMS after their end");
+  if (content.empty())
+    return params_done(intake, false);
+  if (intake.params.size() + content.size() > limits_.max_params || held_ + content.size() > limits_.max_held)
+    return params_done(intake, true);
+  intake.params.append(content);
+  held_ += content.size();
+  return {};
+}
+
+// With `too_long` the rest of them has to be dropped: the caller answers the request at once.
+Arrival Session::params_done(Intake &intake, bool too_long) {
+  Arrival result = arrival(Kind::kParams, intake.id);
+  result.role = intake.role;
+  result.keep = intake.keep;
+  result.too_long = too_long;
+  held_ -= intake.params.size();
+  if (!too_long)
+    result.content = std::move(intake.params);
+  intake.params = {};
+  intake.stage = intake.role == Role::kAuthorizer ? Stage::kReceived : Stage::kBody;
+  return result;
+}
+
+Arrival Session::end_of_body(std::uint16_t id) {
+  Intake *intake = find(id);
+  if (intake == nullptr || intake->stage == Stage::kReceived)
+    return {};
+  if (intake->stage == Stage::kParams)
+    return malformed("STDIN before the end of PARAMS");
+  intake->stage = Stage::kReceived;
+  return arrival(Kind::kBodyEnd, id);
+}
+
+// Before the end of the parameters nobody else knows the request: it gets its END_REQUEST here.
+Arrival Session::abort(std::uint16_t id) {
+  const Intake *intake = find(id);
+  if (intake == nullptr)
+    return {};
+  if (intake->stage != Stage::kParams)
+    return arrival(Kind::kAbort, id);
+  const bool keep = intake->keep;
+  answered(id);
+  std::string bytes;
+  append_end_request(bytes, id, 0, ProtocolStatus::kRequestComplete);
+  return reply(std::move(bytes), keep);
 }
 
 } // namespace tqfpm::fcgi

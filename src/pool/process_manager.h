@@ -26,7 +26,7 @@ struct ManagerSettings {
 struct PoolCounts {
   std::size_t idle = 0;
   std::size_t foreign = 0;        // idle, but with other PHP settings than the requests that wait need
-  std::size_t busy = 0;           // also aborting ones: not free
+  std::size_t busy = 0;           // all that are occupied, see WorkerState
   std::size_t starting = 0;       // will be idle
   std::size_t stopping = 0;       // still there, will be gone
   std::size_t queued = 0;         // requests that wait for a worker

@@ -56,6 +56,9 @@ struct Request {
   bool gone = false;               // its client's connection has gone
   bool timed_out = false;          // its client has not sent the body in time
 
+  // Its body has ended before CONTENT_LENGTH: PHP would wait for the rest.
+  [[nodiscard]] bool body_is_short() const { return body_complete && has_length && body_received < body_expected; }
+
   VariantNumber variant = 0; // the PHP settings that it needs
   WorkerId worker{};         // kRunning: that has it
   int worker_pid = 0;

@@ -4,6 +4,45 @@
 
 namespace tqfpm::pool {
 
+namespace {
+
+constexpr unsigned bit(WorkerState state) {
+  return 1U << static_cast<unsigned>(state);
+}
+
+// The table at WorkerState; remove() and start() are not in it.
+constexpr unsigned followers(WorkerState from) {
+  using enum WorkerState;
+  constexpr unsigned kAlways = bit(kIdle) | bit(kStopping);
+  switch (from) {
+  case kFree:
+  case kStopping:
+    return 0;
+  case kStarting:
+    return kAlways;
+  case kIdle:
+    return kAlways | bit(kBusy) | bit(kReturning) | bit(kCutOff);
+  case kBusy:
+    return kAlways | bit(kAbandoned) | bit(kFinishing) | bit(kReturning) | bit(kProbed) | bit(kCutOff);
+  case kAbandoned:
+  case kFinishing:
+    return kAlways | bit(kReturning) | bit(kProbed) | bit(kCutOff);
+  case kReturning:
+    return kAlways | bit(kProbed) | bit(kCutOff);
+  case kProbed:
+    return kAlways | bit(kCutOff);
+  case kCutOff:
+    return kAlways | bit(kReturning) | bit(kProbed);
+  }
+  return 0;
+}
+
+} // namespace
+
+bool may_become(WorkerState from, WorkerState to) {
+  return (from == to && from != WorkerState::kFree) || (followers(from) & bit(to)) != 0;
+}
+
 WorkerTable::WorkerTable(std::size_t slots) : slots_(slots) {
   counts_[static_cast<std::size_t>(WorkerState::kFree)] = slots;
   for (std::size_t i = slots; i-- > 0;) {
@@ -43,8 +82,9 @@ TimePoint WorkerTable::since(WorkerId id) const {
 }
 
 void WorkerTable::set(WorkerId id, WorkerState state, TimePoint now) {
-  TQFPM_ASSERT(valid(id) && state != WorkerState::kFree);
+  TQFPM_ASSERT(valid(id));
   Slot &slot = slots_[id.index];
+  TQFPM_ASSERT(may_become(slot.state, state));
   if (slot.state == WorkerState::kIdle)
     unlink_idle(id.index);
   count(slot, -1);
@@ -80,6 +120,20 @@ void WorkerTable::count(const Slot &slot, int change) {
 
 std::size_t WorkerTable::count(WorkerState state, VariantNumber variant) const {
   return variant < by_variant_.size() ? by_variant_[variant][static_cast<std::size_t>(state)] : 0;
+}
+
+std::size_t WorkerTable::occupied() const {
+  std::size_t sum = 0;
+  for (std::size_t i = 0; i < kWorkerStates; ++i)
+    sum += is_occupied(static_cast<WorkerState>(i)) ? counts_[i] : 0;
+  return sum;
+}
+
+std::size_t WorkerTable::occupied(VariantNumber variant) const {
+  std::size_t sum = 0;
+  for (std::size_t i = 0; i < kWorkerStates; ++i)
+    sum += is_occupied(static_cast<WorkerState>(i)) ? count(static_cast<WorkerState>(i), variant) : 0;
+  return sum;
 }
 
 VariantNumber WorkerTable::variant(WorkerId id) const {

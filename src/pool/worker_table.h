@@ -3,7 +3,6 @@
 #pragma once
 
 #include <array>
-#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <vector>
@@ -20,15 +19,40 @@ struct WorkerId {
   bool operator==(const WorkerId &) const = default;
 };
 
+// What a worker is doing. A worker that is "occupied" has, or may still have, a script that runs.
+//
+//   from          to
+//   kFree         kStarting (start() alone)
+//   kStarting     kIdle, kStopping
+//   kIdle         kBusy, kReturning, kCutOff, kStopping
+//   kBusy         kIdle, kAbandoned, kFinishing, kReturning, kProbed, kCutOff, kStopping
+//   kAbandoned    kIdle, kReturning, kProbed, kCutOff, kStopping
+//   kFinishing    kIdle, kReturning, kProbed, kCutOff, kStopping
+//   kReturning    kIdle, kProbed, kCutOff, kStopping
+//   kProbed       kIdle, kCutOff, kStopping
+//   kCutOff       kIdle, kReturning, kProbed, kStopping
+//   kStopping     - (it goes by remove() alone)
+//
+// Any state may be set again, which only moves since(); remove() is allowed from all of them.
 enum class WorkerState : std::uint8_t {
-  kFree,     // no worker in this slot
-  kStarting, // asked for, has not said that it is ready
-  kIdle,     // can take a request
-  kBusy,     // has a request
-  kAborting, // its client has gone; PHP has not come back yet
-  kStopping, // has been told to end
+  kFree,      // no worker in this slot
+  kStarting,  // asked for, has not said that it is ready
+  kIdle,      // can take a request
+  kBusy,      // has a request
+  kAbandoned, // its client has gone; the script perhaps still runs
+  kFinishing, // its client has the whole answer, the script goes on
+  kReturning, // its request is over; it has no connection yet and will ask for one
+  kProbed,    // php.spawn = exec: it is asked whether it is idle again
+  kCutOff,    // its connection has gone: its end, or its next accept(), will tell
+  kStopping,  // has been told to end, or has ended
 };
-inline constexpr std::size_t kWorkerStates = 6;
+inline constexpr std::size_t kWorkerStates = 10;
+
+// Neither free for a request, nor on its way up or down.
+constexpr bool is_occupied(WorkerState state) {
+  return state >= WorkerState::kBusy && state <= WorkerState::kCutOff;
+}
+[[nodiscard]] bool may_become(WorkerState from, WorkerState to);
 
 class WorkerTable {
 public:
@@ -39,7 +63,8 @@ public:
   // Is the worker still the one that had this id?
   [[nodiscard]] bool valid(WorkerId id) const;
   [[nodiscard]] WorkerState state(WorkerId id) const;
-  // Moves a worker to another state (not kFree). Idle workers are a stack: the one that became idle last is on top.
+  // Moves a worker to another state, one of those that may follow. Idle workers are a stack: the one that became idle
+  // last is on top.
   void set(WorkerId id, WorkerState state, TimePoint now);
   // The worker has gone; its slot is free.
   void remove(WorkerId id);
@@ -54,6 +79,8 @@ public:
 
   [[nodiscard]] std::size_t count(WorkerState state) const { return counts_[static_cast<std::size_t>(state)]; }
   [[nodiscard]] std::size_t count(WorkerState state, VariantNumber variant) const;
+  [[nodiscard]] std::size_t occupied() const; // of all that is_occupied() is true for
+  [[nodiscard]] std::size_t occupied(VariantNumber variant) const;
   [[nodiscard]] std::size_t slots() const { return slots_.size(); }
   [[nodiscard]] std::size_t total() const { return slots_.size() - count(WorkerState::kFree); }
   // The worker in slot `index`, if any.

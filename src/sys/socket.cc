@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 
 #include <cerrno>
@@ -97,6 +98,28 @@ Packet receive_packet(int socket, void *data, std::size_t size) {
   return packet;
 }
 
+// A peer that has closed with something unread leaves ECONNRESET, once, in front of what it has sent before.
+ssize_t receive_plain(int socket, void *data, std::size_t size) {
+  ssize_t got = 0;
+  bool reset = false;
+  do
+    got = ::recv(socket, data, size, MSG_TRUNC | MSG_DONTWAIT);
+  while (got < 0 && (errno == EINTR || (errno == ECONNRESET && !std::exchange(reset, true))));
+  return got;
+}
+
+void refuse_descriptors(int socket) {
+#ifndef SO_PASSRIGHTS
+  constexpr int SO_PASSRIGHTS = 83; // the headers may be older than the kernel
+#endif
+  const int off = 0;
+  (void)::setsockopt(socket, SOL_SOCKET, SO_PASSRIGHTS, &off, sizeof off);
+}
+
+bool is_shortage(int code) {
+  return code == EMFILE || code == ENFILE || code == ENOMEM || code == ENOBUFS || code == ETOOMANYREFS;
+}
+
 std::string peer_address(const void *address) {
   const auto *any = static_cast<const sockaddr *>(address);
   char text[INET6_ADDRSTRLEN] = "";
@@ -113,6 +136,26 @@ std::string peer_address(const void *address) {
       inet_ntop(AF_INET6, &v6.sin6_addr, text, sizeof text);
   }
   return text;
+}
+
+void prepare_listener(int fd) {
+#ifndef SO_PASSRIGHTS
+  constexpr int SO_PASSRIGHTS = 83; // the C library's headers are older than the kernel
+#endif
+  const auto set = [fd](int level, int option, int value) {
+    (void)::setsockopt(fd, level, option, &value, sizeof value); // where it is not known it is done without
+  };
+  int domain = AF_UNIX;
+  socklen_t length = sizeof domain;
+  (void)::getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &length);
+  if (domain == AF_UNIX) {
+    set(SOL_SOCKET, SO_PASSRIGHTS, 0);
+    return;
+  }
+  set(SOL_SOCKET, SO_KEEPALIVE, 1);
+  set(IPPROTO_TCP, TCP_KEEPIDLE, 60);
+  set(IPPROTO_TCP, TCP_KEEPINTVL, 10);
+  set(IPPROTO_TCP, TCP_KEEPCNT, 6);
 }
 
 } // namespace tqfpm::sys

@@ -39,6 +39,13 @@ struct Packet {
   std::vector<Fd> fds;    // close-on-exec
 };
 Packet receive_packet(int socket, void *data, std::size_t size);
+// The same where no descriptors are expected: what comes of them is closed by the kernel. The packet's whole length,
+// also if `size` is less; 0: the peer has closed, -1: errno says.
+ssize_t receive_plain(int socket, void *data, std::size_t size);
+// Where the kernel can (Linux 6.16) nobody can pass this socket descriptors any more: the last close of one may block.
+void refuse_descriptors(int socket);
+// No descriptors or no memory for sockets at the moment: to be tried again later.
+bool is_shortage(int code);
 
 // What to listen on and how. Unix: path; TCP: host ("" = any address) and port.
 struct ListenSpec {
@@ -59,6 +66,10 @@ struct ListenSpec {
 // Opens a non-blocking listening socket. A stale Unix socket file is replaced; one that is in use is refused and the
 // message says by whom, as far as it can be seen. `notices` gets what an operator should know, also when it fails.
 Result<Fd> listen_on(const ListenSpec &spec, std::vector<std::string> &notices);
+// What every connection inherits from a listening socket: over TCP, probes that find out when a peer has silently gone;
+// a Unix socket takes no descriptors from its peers, since closing one may take as long as its sender likes (where the
+// kernel has SO_PASSRIGHTS: Linux 6.16).
+void prepare_listener(int fd);
 // The address a listening socket is bound to: a path, "host:port" or "[v6]:port".
 std::string bound_address(int fd);
 // Peer of an accepted connection: "127.0.0.1" (also of a v4-mapped one), "::1", or "" for a Unix socket.

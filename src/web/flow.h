@@ -1,0 +1,88 @@
+// Who may send how much, and until when: decided from what one connection of a web server holds at the moment. Pure:
+// the client asks at the end of each round that has concerned it, so nothing has to be remembered in between.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "base/clock.h"
+
+namespace tqfpm::web {
+
+//                 +--------------------------------------------------------------+
+//                 |                    time-out, error, end of both halves       v
+//   kOpen --> kHalfClosed ----------+                                        kClosed
+//     |        the peer's end       | last request has its answer                ^
+//     +-----------------------------+--> kClosing --> kLingering ----------------+
+//       an answer that ends the connection   all sent, input left
+//
+// kOpen, kHalfClosed: requests are received or owed an answer. From kClosing on there is none.
+enum class ClientState : std::uint8_t {
+  kOpen,
+  kHalfClosed, // the peer sends nothing more; what it has sent whole is answered
+  kClosing,    // no more requests are read; closed when all is sent
+  kLingering,  // all is sent; input is dropped, so that no reset takes the answer away
+  kClosed,
+};
+
+// What a connection holds and waits for.
+struct Load {
+  ClientState state = ClientState::kOpen;
+  std::size_t unsent = 0;       // bytes for the peer
+  std::size_t largest_body = 0; // bytes of a request's body that no worker has got yet
+  bool waits_for_id = false;    // the next request has an id that is owed an answer
+  bool feeds_worker = false;    // a request that a worker has is not complete
+  bool pressed = false;         // memory.buffers is used up
+  bool in_head = false;         // in the middle of a request's parameters, or of a record
+  bool in_body = false;         // a request's body is not complete
+};
+
+struct FlowLimits {
+  std::size_t request_buffer = 1U << 20;  // bytes of a body held for a worker
+  std::size_t response_buffer = 1U << 20; // bytes of answers held for a client
+  // Zero: no limit.
+  Duration head = seconds(60);
+  Duration body = seconds(60);
+  Duration send = seconds(60);
+  Duration linger = seconds(5);
+};
+
+// May bytes that have been read be parsed? No more requests, and no more of a body, while a peer takes nothing.
+inline bool may_parse(const Load &load, const FlowLimits &limits) {
+  return (load.state == ClientState::kOpen || load.state == ClientState::kHalfClosed) && !load.waits_for_id &&
+         load.unsent < limits.response_buffer && load.largest_body < limits.request_buffer;
+}
+
+// May the socket be read? Where memory is short only what a worker waits for, since that makes room.
+inline bool may_read(const Load &load, const FlowLimits &limits) {
+  if (load.state == ClientState::kLingering)
+    return true; // and dropped
+  return load.state == ClientState::kOpen && may_parse(load, limits) && (!load.pressed || load.feeds_worker);
+}
+
+// What the peer is late with when its time is up.
+enum class Late : std::uint8_t { kNothing, kHead, kBody, kSend, kLinger };
+
+struct Wait {
+  Late what = Late::kNothing;
+  Duration patience{}; // since the last progress
+};
+
+// What the peer has to do next. Nothing runs while we are the ones who wait: for a worker, or for room.
+inline Wait wait_for_peer(const Load &load, const FlowLimits &limits) {
+  if (load.state == ClientState::kLingering)
+    return {Late::kLinger, limits.linger};
+  if (load.state == ClientState::kClosed)
+    return {};
+  if (load.unsent > 0 && limits.send > Duration::zero())
+    return {Late::kSend, limits.send};
+  if (!may_read(load, limits))
+    return {};
+  if (load.in_head && limits.head > Duration::zero())
+    return {Late::kHead, limits.head};
+  if (load.in_body && limits.body > Duration::zero())
+    return {Late::kBody, limits.body};
+  return {};
+}
+
+} // namespace tqfpm::web
