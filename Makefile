@@ -73,7 +73,7 @@ ALL_HEADERS  := $(wildcard src/*/*.h src/*/*.def tests/unit/*.h)
 Q := $(if $(V),,@)
 say = $(if $(V),,@echo '  $(1)';)
 
-.PHONY: all check unit process lint format demo bench install uninstall clean distclean help docs install-deps FORCE
+.PHONY: all check check-sanitize unit process lint format demo bench install uninstall clean distclean help docs install-deps FORCE
 .DELETE_ON_ERROR:
 all: $(TQFPM) $(LIB)
 
@@ -81,10 +81,12 @@ help:
 	@echo 'make            build ./tqfpm and ./libtqfpm-template.so (WERROR=1: a warning is an error, as in make check;'
 	@echo '                OUT=NAME: into build/NAME)'
 	@echo 'make check      install what is missing, build, run all tests (SANITIZE=address,undefined for those builds)'
+	@echo 'make check-sanitize  the unit tests with address and undefined behaviour sanitizers'
+	@echo 'make unit, make process, make lint  one part of make check (tests/README.md)'
 	@echo 'make demo       serve real PHP pages through nginx and show them (KEEP=1 leaves it running)'
 	@echo 'make bench      compare with php-fpm in one run, in ratios'
 	@echo 'make install    into prefix=$(prefix) (DESTDIR= is honoured)'
-	@echo 'make lint       clang-tidy and the rules of the house;  make format: clang-format'
+	@echo 'make format     clang-format'
 	@echo 'make docs       man pages and sample configuration from the directive table'
 
 # --- build ----------------------------------------------------------------------------------------------------------
@@ -131,10 +133,14 @@ check: install-deps
 	$(MAKE) $(JOBS) WERROR=1 all $(BUILD)/unit-tests $(BUILD)/gendoc
 	tests/run $(BUILD) $(TQFPM)
 
+# The sanitizers watch the unit tests; make check SANITIZE=address,undefined lets them watch the process tests, too.
+check-sanitize: install-deps
+	$(MAKE) $(JOBS) WERROR=1 SANITIZE=address,undefined CXXFLAGS='-O1 -g' build/san-address-undefined/unit-tests
+	tests/run build/san-address-undefined - unit
 unit: $(BUILD)/unit-tests
 	$(BUILD)/unit-tests --gtest_brief=1
 process: all
-	TQFPM=$(CURDIR)/$(TQFPM) /usr/bin/python3 -m pytest -q tests/process
+	tests/run $(BUILD) $(TQFPM) process
 lint: $(BUILD)/gendoc $(PURE)
 	tests/lint/run $(BUILD)
 format:

@@ -12,6 +12,7 @@ from server import Nginx, Server
 def pytest_configure(config):
     if os.geteuid() != 0:
         pytest.exit("these tests start daemons as root and look at who the workers are: run them as root", 2)
+    config.addinivalue_line("markers", "serial: looks at the whole machine, or changes what all tests share: not beside others")
     config.addinivalue_line("filterwarnings", "error::pytest.PytestUnhandledThreadExceptionWarning")
 
 

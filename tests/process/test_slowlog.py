@@ -285,6 +285,7 @@ def test_a_worker_that_ends_before_it_can_be_read(slow):
     assert s.slow("usleep(700000);").functions == ["usleep"]
 
 
+@pytest.mark.serial  # 150 ms must be less than 300
 def test_another_request_is_not_taken_for_the_slow_one(slow):
     s = slow(**{"pm.max_children": 1})
     os.kill(spawner(s), signal.SIGSTOP)

@@ -95,6 +95,7 @@ def test_access_log_lines_are_php_fpms(server, php_fpm, folder):
     assert own.replace(numbers_apart(str(folder / "www/none.php")), "-") == read("fpm.access")
 
 
+@pytest.mark.serial  # it compares times and CPU
 def test_cpu_memory_and_own_placeholders(server, folder):
     log = folder / "access"
     s = server(pools={"www": {"pm.max_children": 1, "queue.max_length": 1, "access.log": log, "access.format":

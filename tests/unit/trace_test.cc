@@ -381,16 +381,16 @@ std::string file(const char *path) {
 }
 
 TEST(Elf, SymbolsOfARealPhp) {
-  const std::string bytes = file("/usr/bin/php-cgi8.2");
+  const std::string bytes = file("/usr/bin/php-cgi");
   if (bytes.empty())
-    GTEST_SKIP() << "no php-cgi8.2";
+    GTEST_SKIP() << "no php-cgi";
   Fake memory;
   const auto image = Image::at(memory, load(memory, bytes, 0x550000000000));
   ASSERT_TRUE(image);
   const auto globals = image->find(memory, "executor_globals");
   ASSERT_TRUE(globals);
   EXPECT_GT(globals->address, 0x550000000000U);
-  EXPECT_EQ(globals->size, 1800U);
+  EXPECT_GT(globals->size, 1000U); // 1800 in PHP 8.2
   EXPECT_EQ(image->find(memory, "module_registry")->size, 56U);
   EXPECT_FALSE(image->find(memory, "malloc")); // of libc's
   EXPECT_FALSE(image->find(memory, "executor_global"));
