@@ -241,13 +241,14 @@ void ScriptRequest::tell_split() {
 
 // PATH_INFO becomes `behind`. What was in front of that in it, where there was one, is the script's name.
 void ScriptRequest::move_path_info(const std::string &behind) {
+  const bool decodes = rules_.decode_path_info && apache_ && !path_info_ && script_name_;
   if (path_info_) {
     keep_original("ORIG_PATH_INFO", path_info_);
     script_name_ = apache_ ? *path_info_ : path_info_->substr(0, path_info_->size() - behind.size());
   } else if (apache_ && script_name_) {
     strip_script_name(behind);
   }
-  path_info_ = apache_ && rules_.decode_path_info ? url_decoded(behind) : behind;
+  path_info_ = decodes ? url_decoded(behind) : behind;
   change("PATH_INFO", path_info_);
 }
 

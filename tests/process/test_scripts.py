@@ -131,6 +131,12 @@ def difference(ours, theirs, unlimited=False):
     return (ours, theirs) if ours != theirs else None
 
 
+def decodes_path_info(version):
+    """Does php-fpm of this version decode the path info that Apache sends in the script's path alone?"""
+    full = php.FULL_VERSION if version == php.VERSION else f"{version}.99"
+    return php.at_least("8.4.5", full) or php.at_least("8.3.18", full) and not php.at_least("8.4", full)
+
+
 @pytest.mark.parametrize("spawn", ["fork", "exec"])
 @pytest.mark.parametrize("settings", [
     {}, {"security.limit_extensions": ""}, {"php_admin_value[cgi.fix_pathinfo]": "0"},
@@ -142,6 +148,8 @@ def test_scripts_are_told_the_same_as_by_php_fpm(server, folder, fpm, spawn, set
     other = fpm(**settings)
     differences = []
     for params in requests(s.www):
+        if spawn == "exec" and decodes_path_info(php.VERSION) and "/x%20y" in (params["SCRIPT_FILENAME"] or "") and not params["PATH_INFO"]:
+            continue  # nobody tells a dispatcher without a template which PHP it has
         found = difference(ask(s.address(), params), ask(other.address, params), "security.limit_extensions" in settings)
         if found:
             differences.append(f"{params}: tqfpm and php-fpm: {found}")
@@ -273,9 +281,7 @@ def test_every_php_is_told_the_same(server, folder, version, spawn):
     assert told(script) == [script, "/a.php", None, None, "/a.php"]
     assert told(script, PATH_INFO="") == [script, "/a.php", "", None, "/a.php"]
     assert told(script, PATH_INFO="/x", PATH_TRANSLATED="/y") == [script, "/a.php", "/x", "/y", "/a.php/x"]
-    full = php.FULL_VERSION if version == php.VERSION else f"{version}.99"
-    decodes = php.at_least("8.4.5", full) or php.at_least("8.3.18", full) and not php.at_least("8.4", full)
-    encoded = "/x y" if decodes and spawn == "fork" else "/x%20y"
+    encoded = "/x y" if decodes_path_info(version) and spawn == "fork" else "/x%20y"
     assert told(f"proxy:fcgi://h:1{script}/x%20y", SCRIPT_NAME="/a.php/x y") == [
         script, "/a.php", encoded, f"{s.www}{encoded}", f"/a.php{encoded}"]
 

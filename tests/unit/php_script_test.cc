@@ -137,6 +137,10 @@ TEST(Script, NewerPhpsDecodePathInfo) {
       run({{"SCRIPT_FILENAME", "proxy:balancer://php/srv/a.php/%41+"}, {"SCRIPT_NAME", "/a.php/A+"}}, rules);
   EXPECT_EQ(outcome.params.get("PATH_INFO"), "/A+");
   EXPECT_EQ(outcome.params.get("SCRIPT_NAME"), "/a.php");
+  // Where Apache knows of one, php-fpm leaves it as it is in the path.
+  const Pairs sent = {
+      {"SCRIPT_FILENAME", "proxy:fcgi://h/srv/a.php/%41"}, {"SCRIPT_NAME", "/a.php"}, {"PATH_INFO", "/x"}};
+  EXPECT_EQ(run(sent, rules).params.get("PATH_INFO"), "/%41");
 }
 
 TEST(Script, EncodedPathsWhereThatIsAsked) {
