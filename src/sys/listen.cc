@@ -4,9 +4,7 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <sys/acl.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 
 #include <cerrno>
 #include <cstring>
@@ -39,7 +37,7 @@ std::string holder_of(int connected) {
 }
 
 // A socket file that is in the way: removed when nobody answers, else an error.
-Status clear_path(const ListenSpec &spec, const sockaddr_un &address, std::vector<std::string> &notices) {
+Status clear_path(const ListenSpec &spec, const UnixAddress &address, std::vector<std::string> &notices) {
   struct stat info {};
   if (::lstat(spec.path.c_str(), &info) != 0)
     return success();
@@ -48,7 +46,7 @@ Status clear_path(const ListenSpec &spec, const sockaddr_un &address, std::vecto
   const Fd probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!probe.valid())
     return Error{std::string("cannot create a socket: ") + strerror(errno), errno};
-  const int rc = ::connect(probe.get(), reinterpret_cast<const sockaddr *>(&address), sizeof address);
+  const int rc = ::connect(probe.get(), address.get(), address.size());
   if (rc == 0 || errno == EAGAIN)
     return Error{"Another FPM instance seems to already listen on " + spec.path + ": " + holder_of(probe.get()) +
                      "; stop it or choose another listen address",
@@ -97,21 +95,19 @@ Status set_access(const ListenSpec &spec) {
 }
 
 Result<Fd> listen_unix(const ListenSpec &spec, std::vector<std::string> &notices) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (spec.path.size() >= sizeof address.sun_path)
-    return Error{"socket path '" + spec.path + "' is longer than " + std::to_string(sizeof address.sun_path - 1) +
+  const auto address = UnixAddress::of(spec.path);
+  if (!address)
+    return Error{"socket path '" + spec.path + "' is longer than " + std::to_string(UnixAddress::kMaxPath) +
                      " bytes; choose a shorter one",
                  ENAMETOOLONG};
-  memcpy(address.sun_path, spec.path.c_str(), spec.path.size() + 1);
   Fd listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!listener.valid())
     return Error{std::string("cannot create a socket: ") + strerror(errno), errno};
-  if (auto status = clear_path(spec, address, notices); !status.ok())
+  if (auto status = clear_path(spec, *address, notices); !status.ok())
     return status.error();
   // Nobody may connect before owner and mode are set.
   const mode_t old_mask = ::umask(0177);
-  const int rc = ::bind(listener.get(), reinterpret_cast<const sockaddr *>(&address), sizeof address);
+  const int rc = ::bind(listener.get(), address->get(), address->size());
   const int code = errno;
   ::umask(old_mask);
   if (rc != 0)

@@ -2,16 +2,16 @@
 
 #include <fcntl.h>
 #include <poll.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <climits>
 #include <cstring>
+
+#include "sys/socket.h"
 
 namespace tqfpm::sys {
 
@@ -91,10 +91,8 @@ void LogSink::take_syslog() {
 
 bool LogSink::dial_syslog() {
   fd_ = Fd(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  memcpy(address.sun_path, kSyslogPath, sizeof kSyslogPath);
-  return fd_.valid() && ::connect(fd_.get(), reinterpret_cast<const sockaddr *>(&address), sizeof address) == 0;
+  const auto address = UnixAddress::of(kSyslogPath);
+  return fd_.valid() && ::connect(fd_.get(), address->get(), address->size()) == 0;
 }
 
 // --- writing --------------------------------------------------------------------------------------------------------

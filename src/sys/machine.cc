@@ -2,8 +2,6 @@
 
 #include <dirent.h>
 #include <fmt/format.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -14,6 +12,7 @@
 #include "base/text.h"
 #include "sys/fd.h"
 #include "sys/files.h"
+#include "sys/socket.h"
 
 namespace tqfpm::sys {
 
@@ -45,14 +44,11 @@ std::string named(const std::string &pid) {
 }
 
 std::string unix_listener(const std::string &path) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof address.sun_path)
+  const auto address = UnixAddress::of(path);
+  if (!address)
     return "";
-  memcpy(address.sun_path, path.c_str(), path.size() + 1);
   const Fd probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  const int rc =
-      probe.valid() ? ::connect(probe.get(), reinterpret_cast<const sockaddr *>(&address), sizeof address) : -1;
+  const int rc = probe.valid() ? ::connect(probe.get(), address->get(), address->size()) : -1;
   if (rc != 0 && errno != EAGAIN && errno != EACCES)
     return "";
   ucred peer{};

@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <sys/socket.h>
 
 #include <cerrno>
 #include <cstring>
@@ -45,6 +44,15 @@ Status set_nonblocking(int fd, bool on) {
   if (flags < 0 || ::fcntl(fd, F_SETFL, on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK) < 0)
     return Error{std::string("cannot set O_NONBLOCK: ") + strerror(errno), errno};
   return success();
+}
+
+std::optional<UnixAddress> UnixAddress::of(std::string_view path) {
+  if (path.size() > kMaxPath || path.find('\0') != std::string_view::npos)
+    return std::nullopt;
+  UnixAddress result;
+  result.address_.sun_family = AF_UNIX;
+  memcpy(result.address_.sun_path, path.data(), path.size());
+  return result;
 }
 
 bool send_packet(int socket, const void *data, std::size_t length, std::span<const int> fds) {

@@ -1,12 +1,16 @@
 // Sockets: pairs, listening sockets, packets with descriptors.
 #pragma once
 
+#include <sys/socket.h>
 #include <sys/types.h>
+#include <sys/un.h>
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -27,6 +31,20 @@ Result<SocketPair> stream_pair(); // SOCK_STREAM
 Result<SocketPair> output_pipe();
 
 Status set_nonblocking(int fd, bool on);
+
+// The address of a Unix socket: connect(fd, address.get(), address.size()).
+class UnixAddress {
+public:
+  // Longest path, in bytes.
+  static constexpr std::size_t kMaxPath = sizeof(sockaddr_un::sun_path) - 1;
+  // nullopt: the path is longer, or has a null byte.
+  static std::optional<UnixAddress> of(std::string_view path);
+  [[nodiscard]] const sockaddr *get() const { return reinterpret_cast<const sockaddr *>(&address_); }
+  [[nodiscard]] socklen_t size() const { return sizeof address_; }
+
+private:
+  sockaddr_un address_{};
+};
 
 // Sends one packet with descriptors (at most kMaxFds). False with errno set: not sent (EAGAIN: full).
 inline constexpr std::size_t kMaxFds = 8;
