@@ -3,10 +3,10 @@
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
-#include <variant>
 
 #include "base/local_time.h"
 #include "base/text.h"
+#include "status/pool_fields.h"
 
 namespace tqfpm::status {
 
@@ -17,79 +17,26 @@ constexpr char kHtmlType[] = "Content-type: text/html;charset=UTF-8";
 constexpr char kXmlType[] = "Content-type: text/xml;charset=UTF-8";
 constexpr char kJsonType[] = "Content-Type: application/json";
 
-struct Uri { // PHP's own way of escaping is seen in it
-  std::string text;
-};
-using Value = std::variant<std::string, std::uint64_t, double, Uri>;
-struct Field {
-  std::string name; // php-fpm's, as in text; xml writes it with '-'
-  Value value;
-};
-
-Value start_value(std::time_t when, bool numbers) {
-  return numbers ? Value(static_cast<std::uint64_t>(when)) : Value(local_time(when, kAccessTime));
-}
-
-// The pool's fields in php-fpm's order. Times are text for people and numbers for programs.
-std::vector<Field> pool_fields(const PoolState &s, bool numbers) {
-  return {{"pool", s.pool},
-          {"process manager", s.manager},
-          {"start time", start_value(s.start_time, numbers)},
-          {"start since", s.start_since},
-          {"accepted conn", s.accepted},
-          {"listen queue", s.queue},
-          {"max listen queue", s.max_queue},
-          {"listen queue len", s.queue_size},
-          {"idle processes", s.idle},
-          {"active processes", s.active},
-          {"total processes", s.total},
-          {"max active processes", s.max_active},
-          {"max children reached", s.max_children_reached},
-          {"slow requests", s.slow_requests}};
-}
-
-std::vector<Field> worker_fields(const WorkerView &w, bool numbers, const char *uri_name) {
-  const auto dash = [](const std::string &text) { return text.empty() ? std::string("-") : text; };
-  const bool idle = std::string_view(w.state) == "Idle";
-  return {{"pid", static_cast<std::uint64_t>(w.pid)},
-          {"state", std::string(w.state)},
-          {"start time", start_value(w.start_time, numbers)},
-          {"start since", w.start_since},
-          {"requests", w.requests},
-          {"request duration", w.duration_us},
-          {"request method", dash(w.method)},
-          {uri_name, Uri{dash(w.uri + (w.query.empty() ? "" : "?") + w.query)}},
-          {"content length", w.content_length},
-          {"user", dash(w.user)},
-          {"script", dash(w.script)},
-          {"last request cpu", idle ? w.cpu_percent : 0.},
-          {"last request memory", idle ? w.memory : 0}};
-}
-
-std::string with(std::string_view name, char separator) {
-  std::string out(name);
-  for (char &c : out)
-    c = c == '_' || c == ' ' ? separator : c;
-  return out;
-}
-
 std::vector<Field> own_fields(const PoolState &s) {
   std::vector<Field> fields = {{"tqfpm version", s.version}};
   for (std::size_t i = 0; i < s.metrics.size(); ++i) {
     const auto metric = static_cast<Metric>(i);
     if (metric != Metric::max_children_reached && metric != Metric::slow_requests) // these are php-fpm's, too
-      fields.push_back({with(kMetrics[i].name, ' '), s.metrics[i]});
+      fields.push_back({joined_words(kMetrics[i].name, ' '), s.metrics[i]});
   }
   return fields;
 }
 
-std::string text_of(const Value &value) {
+// For people; programs get a moment as a number.
+std::string text_of(const FieldValue &value, bool for_people = false) {
   if (const auto *text = std::get_if<std::string>(&value))
     return *text;
   if (const auto *uri = std::get_if<Uri>(&value))
     return uri->text;
   if (const auto *real = std::get_if<double>(&value))
     return fmt::format("{:.2f}", *real);
+  if (const auto *moment = std::get_if<Moment>(&value))
+    return for_people ? local_time(moment->when, kAccessTime) : std::to_string(moment->when);
   return std::to_string(std::get<std::uint64_t>(value));
 }
 
@@ -97,25 +44,26 @@ std::string text_of(const Value &value) {
 
 void text_fields(std::string &out, const std::vector<Field> &fields) {
   for (const Field &field : fields)
-    out += fmt::format("{:<21} {}\n", field.name + ":", safe(text_of(field.value)));
+    out += fmt::format("{:<21} {}\n", (field.name == "request uri" ? "request URI" : field.name) + ":",
+                       safe(text_of(field.value, true)));
 }
 
 Page as_text(const PoolState &state, bool full) {
   Page page{kTextType, ""};
-  text_fields(page.body, pool_fields(state, false));
+  text_fields(page.body, pool_fields(state));
   text_fields(page.body, own_fields(state));
   if (!full)
     return page;
   for (const WorkerView &worker : state.workers) {
     page.body += "\n************************\n";
-    text_fields(page.body, worker_fields(worker, false, "request URI"));
+    text_fields(page.body, worker_fields(worker));
   }
   return page;
 }
 
 // --- json -----------------------------------------------------------------------------------------------------------
 
-std::string json_value(const Value &value) {
+std::string json_value(const FieldValue &value) {
   if (const auto *uri = std::get_if<Uri>(&value))
     return php_json_string(uri->text);
   if (const auto *text = std::get_if<std::string>(&value))
@@ -131,12 +79,11 @@ std::string json_fields(const std::vector<Field> &fields) {
 }
 
 Page as_json(const PoolState &state, bool full) {
-  Page page{kJsonType, "{" + json_fields(pool_fields(state, true))};
+  Page page{kJsonType, "{" + json_fields(pool_fields(state))};
   if (full) {
     page.body += ", \"processes\":[";
     for (const WorkerView &worker : state.workers)
-      page.body += fmt::format("{}{{{}}}", page.body.ends_with('[') ? "" : ",",
-                               json_fields(worker_fields(worker, true, "request uri")));
+      page.body += fmt::format("{}{{{}}}", page.body.ends_with('[') ? "" : ",", json_fields(worker_fields(worker)));
     page.body += "],\"tqfpm\":{" + json_fields(own_fields(state)) + "}";
   }
   page.body += "}";
@@ -148,16 +95,17 @@ Page as_json(const PoolState &state, bool full) {
 std::string xml_fields(const std::vector<Field> &fields, const char *separator) {
   std::string out;
   for (const Field &field : fields)
-    out += fmt::format("<{0}>{1}</{0}>{2}", with(field.name, '-'), escape_markup(text_of(field.value)), separator);
+    out +=
+        fmt::format("<{0}>{1}</{0}>{2}", joined_words(field.name, '-'), escape_markup(text_of(field.value)), separator);
   return out;
 }
 
 Page as_xml(const PoolState &state, bool full) {
-  Page page{kXmlType, "<?xml version=\"1.0\" ?>\n<status>\n" + xml_fields(pool_fields(state, true), "\n")};
+  Page page{kXmlType, "<?xml version=\"1.0\" ?>\n<status>\n" + xml_fields(pool_fields(state), "\n")};
   if (full) {
     page.body += "<processes>\n";
     for (const WorkerView &worker : state.workers)
-      page.body += "<process>" + xml_fields(worker_fields(worker, true, "request uri"), "") + "</process>\n";
+      page.body += "<process>" + xml_fields(worker_fields(worker), "") + "</process>\n";
     page.body += "</processes>\n<tqfpm>\n" + xml_fields(own_fields(state), "\n") + "</tqfpm>\n";
   }
   page.body += "</status>";
@@ -189,19 +137,19 @@ constexpr char kFullHead[] =
 std::string html_rows(const std::vector<Field> &fields) {
   std::string out = "<table>\n";
   for (const Field &field : fields)
-    out += fmt::format("<tr><th>{}</th><td>{}</td></tr>\n", field.name, escape_markup(text_of(field.value)));
+    out += fmt::format("<tr><th>{}</th><td>{}</td></tr>\n", field.name, escape_markup(text_of(field.value, true)));
   return out + "</table>\n";
 }
 
 std::string html_workers(const std::vector<WorkerView> &workers) {
   std::string out = "<table border=\"1\" class=\"list\">\n<tr>";
-  for (const Field &field : worker_fields(WorkerView{}, false, "request uri"))
+  for (const Field &field : worker_fields(WorkerView{}))
     out += "<th>" + field.name + "</th>";
   out += "</tr>\n";
   for (const WorkerView &worker : workers) {
     out += "<tr>";
-    for (const Field &field : worker_fields(worker, false, "request uri")) {
-      const std::string text = escape_markup(text_of(field.value));
+    for (const Field &field : worker_fields(worker)) {
+      const std::string text = escape_markup(text_of(field.value, true));
       out += field.name == "state" ? fmt::format("<td class=\"{0}\">{0}</td>", text) : "<td>" + text + "</td>";
     }
     out += "</tr>\n";
@@ -211,9 +159,9 @@ std::string html_workers(const std::vector<WorkerView> &workers) {
 
 Page as_html(const PoolState &state, bool full) {
   if (!full)
-    return {kHtmlType, kPlainHead + html_rows(pool_fields(state, false)) + "</body></html>"};
+    return {kHtmlType, kPlainHead + html_rows(pool_fields(state)) + "</body></html>"};
   return {kHtmlType, kFullHead + fmt::format("<h1>Pool {}</h1>\n", escape_markup(state.pool)) +
-                         html_rows(pool_fields(state, false)) + "<h2>Workers</h2>\n" + html_workers(state.workers) +
+                         html_rows(pool_fields(state)) + "<h2>Workers</h2>\n" + html_workers(state.workers) +
                          "\n<h2>tqfpm</h2>\n" + html_rows(own_fields(state)) + "</body></html>"};
 }
 
@@ -246,30 +194,18 @@ std::string own_metrics(const PoolState &s) {
 
 Page as_openmetrics(const PoolState &s) {
   Page page{"Content-Type: application/openmetrics-text; version=1.0.0; charset=utf-8", own_metrics(s)};
-  const auto metric = [&page](const char *name, const char *type, const std::string &help, std::uint64_t value) {
-    page.body += fmt::format("# HELP phpfpm_{0} {2}\n# TYPE phpfpm_{0} {1}\nphpfpm_{0} {3}\n", name, type, help, value);
-  };
-  metric("up", "gauge", "Could pool " + s.pool + " using a " + s.manager + " PM on PHP-FPM be reached?", 1);
-  metric("start_since", "counter", "The number of seconds since FPM has started.", s.start_since);
-  metric("accepted_connections", "counter", "The number of requests accepted by the pool.", s.accepted);
-  metric("listen_queue", "gauge", "The number of requests in the queue of pending connections.", s.queue);
-  metric("max_listen_queue", "counter",
-         "The maximum number of requests in the queue of pending connections since FPM has started.", s.max_queue);
-  page.body += fmt::format("# TYPE phpfpm_listen_queue_length gauge\n# HELP phpfpm_listen_queue_length The size of the "
-                           "socket queue of pending connections.\nphpfpm_listen_queue_length {}\n",
-                           s.queue_size);
-  metric("idle_processes", "gauge", "The number of idle processes.", s.idle);
-  metric("active_processes", "gauge", "The number of active processes.", s.active);
-  metric("total_processes", "gauge", "The number of idle + active processes.", s.total);
-  metric("max_active_processes", "counter", "The maximum number of active processes since FPM has started.",
-         s.max_active);
-  metric(
-      "max_children_reached", "counter",
-      "The number of times, the process limit has been reached, when pm tries to start more children (works only for "
-      "pm 'dynamic' and 'ondemand').",
-      s.max_children_reached);
-  metric("slow_requests", "counter", "The number of requests that exceeded your 'request_slowlog_timeout' value.",
-         s.slow_requests);
+  page.body += fmt::format("# HELP phpfpm_up Could pool {} using a {} PM on PHP-FPM be reached?\n"
+                           "# TYPE phpfpm_up gauge\nphpfpm_up 1\n",
+                           s.pool, s.manager);
+  for (const Field &field : pool_fields(s)) {
+    if (field.metric.empty())
+      continue;
+    std::string help = fmt::format("# HELP phpfpm_{} {}\n", field.metric, field.help);
+    std::string type = fmt::format("# TYPE phpfpm_{} {}\n", field.metric, field.type);
+    if (field.metric == "listen_queue_length") // php-fpm has the two the other way round there
+      help.swap(type);
+    page.body += fmt::format("{}{}phpfpm_{} {}\n", help, type, field.metric, text_of(field.value));
+  }
   page.body += "# EOF\n";
   return page;
 }

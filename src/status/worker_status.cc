@@ -1,5 +1,7 @@
 #include "status/worker_status.h"
 
+#include "status/pool_fields.h"
+
 namespace tqfpm::status {
 
 namespace {
@@ -30,51 +32,31 @@ void text(std::string &out, std::string_view key, std::string_view value) {
   out += value;
 }
 
-std::string_view or_dash(const std::string &value) {
-  return value.empty() ? std::string_view("-") : value;
-}
-
-void worker(std::string &out, const WorkerView &view) {
-  out += 'm';
-  integer(out, "pid", static_cast<std::uint64_t>(view.pid));
-  text(out, "state", view.state);
-  integer(out, "start-time", static_cast<std::uint64_t>(view.start_time));
-  integer(out, "start-since", view.start_since);
-  integer(out, "requests", view.requests);
-  integer(out, "request-duration", view.duration_us);
-  text(out, "request-method", or_dash(view.method));
-  text(out, "request-uri", view.uri);
-  text(out, "query-string", view.query);
-  integer(out, "request-length", view.content_length);
-  text(out, "user", or_dash(view.user));
-  text(out, "script", or_dash(view.script));
-  const bool idle = std::string_view(view.state) == "Idle";
-  number(out, "last-request-cpu", idle ? view.cpu_percent : 0);
-  integer(out, "last-request-memory", idle ? view.memory : 0);
-  out += '\0';
+void fields(std::string &out, const std::vector<Field> &fields) {
+  for (const Field &field : fields) {
+    const std::string key = joined_words(field.name, '-');
+    if (const auto *moment = std::get_if<Moment>(&field.value))
+      integer(out, key, static_cast<std::uint64_t>(moment->when));
+    else if (const auto *count = std::get_if<std::uint64_t>(&field.value))
+      integer(out, key, *count);
+    else if (const auto *real = std::get_if<double>(&field.value))
+      number(out, key, *real);
+    else
+      text(out, key, std::get<std::string>(field.value));
+  }
 }
 
 } // namespace
 
 std::string fpm_status(const PoolState &state) {
   std::string out;
-  text(out, "pool", state.pool);
-  text(out, "process-manager", state.manager);
-  integer(out, "start-time", static_cast<std::uint64_t>(state.start_time));
-  integer(out, "start-since", state.start_since);
-  integer(out, "accepted-conn", state.accepted);
-  integer(out, "listen-queue", state.queue);
-  integer(out, "max-listen-queue", state.max_queue);
-  integer(out, "listen-queue-len", state.queue_size);
-  integer(out, "idle-processes", state.idle);
-  integer(out, "active-processes", state.active);
-  integer(out, "total-processes", state.total);
-  integer(out, "max-active-processes", state.max_active);
-  integer(out, "max-children-reached", state.max_children_reached);
-  integer(out, "slow-requests", state.slow_requests);
+  fields(out, pool_fields(state));
   item(out, 'l', "procs");
-  for (const WorkerView &view : state.workers)
-    worker(out, view);
+  for (const WorkerView &view : state.workers) {
+    out += 'm';
+    fields(out, worker_status_fields(view));
+    out += '\0';
+  }
   out += '\0';
   out += '\0';
   return out;
