@@ -15,6 +15,5 @@ int main(int argc, char **argv) {
   const auto options = tqfpm::master::parse_options(argc - 1, argv + 1);
   if (!options.ok())
     return tqfpm::kExitUsage;
-  return tqfpm::dispatcher::dispatcher_main(
-      {options.value().ini_path, options.value().no_ini, options.value().defines});
+  return tqfpm::dispatcher::dispatcher_main(options.value().php);
 }

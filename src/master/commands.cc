@@ -38,13 +38,7 @@ int ask_php(const Options &options, const std::vector<std::string> &question) {
     print(fmt::format("tqfpm {}\n{}\n", sys::kVersion, binary.error().message));
     return 1;
   }
-  std::vector<std::string> arguments;
-  if (options.no_ini)
-    arguments.emplace_back("-n");
-  if (!options.ini_path.empty())
-    arguments.push_back("-c" + options.ini_path);
-  for (const std::string &define : options.defines)
-    arguments.push_back("-d" + define);
+  std::vector<std::string> arguments = options.php.arguments();
   arguments.insert(arguments.end(), question.begin(), question.end());
   const auto output = run_php(binary.value(), arguments);
   if (!output.ok()) {

@@ -56,13 +56,13 @@ std::vector<option> long_options() {
 void apply(Options &options, int letter, const char *argument) {
   switch (letter) {
   case 'c':
-    options.ini_path = argument;
+    options.php.ini_path = argument;
     return;
   case 'n':
-    options.no_ini = true;
+    options.php.no_ini = true;
     return;
   case 'd':
-    options.defines.emplace_back(argument);
+    options.php.defines.emplace_back(argument);
     return;
   case 'h':
     options.help = true;

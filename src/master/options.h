@@ -6,26 +6,25 @@
 #include <vector>
 
 #include "base/result.h"
+#include "php/options.h"
 
 namespace tqfpm::master {
 
 struct Options {
-  std::string config_path;          // -y, or the installation's
-  std::string prefix;               // -p
-  std::string pid_file;             // -g
-  std::string ini_path;             // -c, for php-cgi
-  bool no_ini = false;              // -n
-  std::vector<std::string> defines; // -d, each k or k=v
-  int test = 0;                     // -t: 1, -tt: 2
-  std::optional<bool> daemonize;    // -D, -F
-  bool force_stderr = false;        // -O
-  bool allow_root = false;          // -R
-  bool info = false;                // -i
-  bool version = false;             // -v
-  bool modules = false;             // -m
-  bool help = false;                // -h
-  std::string migrate;              // -M: from where
-  std::string migrate_to;           // -T: the folder
+  std::string config_path;       // -y, or the installation's
+  std::string prefix;            // -p
+  std::string pid_file;          // -g
+  php::Options php;              // -c, -n, -d
+  int test = 0;                  // -t: 1, -tt: 2
+  std::optional<bool> daemonize; // -D, -F
+  bool force_stderr = false;     // -O
+  bool allow_root = false;       // -R
+  bool info = false;             // -i
+  bool version = false;          // -v
+  bool modules = false;          // -m
+  bool help = false;             // -h
+  std::string migrate;           // -M: from where
+  std::string migrate_to;        // -T: the folder
 };
 
 // Error: a wrong option; the message names it. `argv` may be permuted.

@@ -102,7 +102,7 @@ void warn_of_open_socket(const config::PoolConfig &pool, config::LoadResult &res
 // php-fpm's php.ini on Debian lies beside its configuration; who moves over expects it to count.
 void find_ini(config::PoolConfig &pool, const Options &options) {
   const std::string folder = config::php_folder_from_path(options.config_path);
-  const bool chosen = !pool.php_ini.empty() || !options.ini_path.empty() || options.no_ini;
+  const bool chosen = !pool.php_ini.empty() || !options.php.ini_path.empty() || options.php.no_ini;
   const bool other_php = !pool.php_binary.empty() ||
                          (!pool.php_version.empty() && pool.php_version != config::php_from_path(options.config_path));
   if (!folder.empty() && !chosen && !other_php && sys::is_readable(folder + "/php.ini"))

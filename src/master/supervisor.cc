@@ -35,16 +35,8 @@ std::vector<std::string> dispatcher_environment() {
 
 std::vector<std::string> dispatcher_arguments(const Options &options, const std::string &pool) {
   std::vector<std::string> arguments = {"tqfpm: pool " + pool, "--dispatcher"};
-  if (options.no_ini)
-    arguments.emplace_back("-n");
-  if (!options.ini_path.empty()) {
-    arguments.emplace_back("-c");
-    arguments.push_back(options.ini_path);
-  }
-  for (const std::string &define : options.defines) {
-    arguments.emplace_back("-d");
-    arguments.push_back(define);
-  }
+  const std::vector<std::string> php = options.php.arguments();
+  arguments.insert(arguments.end(), php.begin(), php.end());
   return arguments;
 }
 

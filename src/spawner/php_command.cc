@@ -162,13 +162,11 @@ PhpCommand php_command(const config::PoolConfig &pool, const PhpOptions &options
   PhpCommand command;
   command.path = pool.php_binary;
   command.arguments.push_back(pool.php_binary);
-  if (options.no_ini)
-    command.arguments.emplace_back("-n");
-  const std::string &ini = pool.php_ini.empty() ? options.ini_path : pool.php_ini;
-  if (!ini.empty())
-    command.arguments.push_back("-c" + ini);
-  for (const std::string &define : options.defines)
-    command.arguments.push_back("-d" + define);
+  PhpOptions chosen = options;
+  if (!pool.php_ini.empty())
+    chosen.ini_path = pool.php_ini;
+  for (std::string &each : chosen.arguments())
+    command.arguments.push_back(std::move(each));
   add_settings(command.arguments, pool.php_value);
   add_settings(command.arguments, pool.php_flag);
   add_settings(command.arguments, pool.php_admin_value);
@@ -189,7 +187,7 @@ PhpCommand php_command(const config::PoolConfig &pool, const PhpOptions &options
   }
   for (const config::KeyValue &each : pool.env)
     set_variable(command.environment, each.key, each.value);
-  add_scan_dir(command.environment, ini);
+  add_scan_dir(command.environment, chosen.ini_path);
   // php-cgi would end itself after 500 requests; tqfpm counts.
   command.environment.emplace_back("PHP_FCGI_MAX_REQUESTS=0");
   return command;

@@ -5,16 +5,12 @@
 #include <vector>
 
 #include "config/types.h"
+#include "php/options.h"
 #include "sys/privileges.h"
 
 namespace tqfpm::spawner {
 
-// What the command line of tqfpm adds to every php-cgi (-c, -n, -d).
-struct PhpOptions {
-  std::string ini_path;
-  bool no_ini = false;
-  std::vector<std::string> defines; // k or k=v
-};
+using PhpOptions = php::Options;
 
 struct PhpCommand {
   std::string path;
