@@ -9,7 +9,7 @@
 
 #include "base/clock.h"
 #include "sys/files.h"
-#include "trace/proc_text.h"
+#include "sys/proc_info.h"
 #include "trace/walk.h"
 
 namespace tqfpm::spawner {
@@ -70,7 +70,7 @@ void trace_calls(const ipc::SpawnerRequest &request, WorkerMemory &memory, ipc::
                refused ? "it may not be read: " + maps.error().message : "the worker has gone");
     return;
   }
-  const auto engine = trace::find_engine(memory, trace::image_bases(maps.value()));
+  const auto engine = trace::find_engine(memory, image_bases(maps.value()));
   if (!engine.ok()) {
     const bool unreadable = engine.error().code == trace::kUnreadable;
     if (unreadable && memory.refused())
@@ -89,15 +89,10 @@ void trace_calls(const ipc::SpawnerRequest &request, WorkerMemory &memory, ipc::
     explain(reply, memory, text.empty() ? ipc::TraceResult::kNone : ipc::TraceResult::kTrace, found.trouble);
 }
 
-std::optional<trace::MemoryUse> use_of(std::int32_t pid) {
-  const auto rollup = sys::read_file("/proc/" + std::to_string(pid) + "/smaps_rollup");
-  return rollup.ok() ? trace::memory_use(rollup.value()) : std::nullopt;
-}
-
 } // namespace
 
 std::uint32_t weigh_worker(std::int32_t pid) {
-  const auto use = use_of(pid);
+  const auto use = sys::memory_share(pid);
   return use ? use->proportional : 0;
 }
 
@@ -111,7 +106,7 @@ void trace_worker(const ipc::SpawnerRequest &request, ipc::TraceReply &reply) {
   reply.reason[0] = 0;
   WorkerMemory memory(request.pid, Clock::now() + milliseconds(request.budget));
   trace_calls(request, memory, reply);
-  if (const auto use = use_of(request.pid)) {
+  if (const auto use = sys::memory_share(request.pid)) {
     reply.resident = use->resident;
     reply.proportional = use->proportional;
   }

@@ -1,4 +1,4 @@
-// What /proc says of a process.
+// What the kernel tells of another process: memory, time, children. It needs no rights where nothing else is said.
 #pragma once
 
 #include <sys/types.h>
@@ -7,14 +7,26 @@
 #include <optional>
 #include <vector>
 
+#include "base/clock.h"
+#include "base/proc_text.h"
+
 namespace tqfpm::sys {
 
-// From /proc/PID/statm, which needs no rights. Pages that are shared with the template count as resident.
-struct MemoryUse {
-  std::uint64_t resident = 0; // bytes
-  std::uint64_t shared = 0;   // of them: files and shared memory
-};
+// Cheap: it allocates nothing.
 std::optional<MemoryUse> memory_use(pid_t pid);
+// The right to read the process's memory is needed, and the kernel walks its page tables.
+std::optional<MemoryShare> memory_share(pid_t pid);
+// Most that it ever had resident, in bytes; 0: not known.
+std::uint64_t peak_memory(pid_t pid);
+
+// CPU time of all its threads; one system call, exact.
+std::optional<Duration> cpu_time(pid_t pid);
+// The same apart, in the kernel's coarse ticks.
+struct CpuTimes {
+  Duration user{};
+  Duration system{};
+};
+std::optional<CpuTimes> cpu_times(pid_t pid);
 
 // Children of a process, dead ones included that nobody has waited for; none where the kernel does not tell
 // (CONFIG_PROC_CHILDREN). Only of single-threaded processes.

@@ -10,7 +10,6 @@
 #include "base/text.h"
 #include "trace/elf.h"
 #include "trace/engine.h"
-#include "trace/proc_text.h"
 #include "trace/walk.h"
 
 namespace tqfpm::trace {
@@ -415,29 +414,6 @@ TEST(Elf, BrokenImagesDoNoHarm) {
   memory.place(0x1000, std::string(4096, '\x7f'));
   EXPECT_FALSE(Image::at(memory, 0x1000));
   EXPECT_FALSE(Image::at(memory, 0));
-}
-
-TEST(ProcText, Images) {
-  EXPECT_EQ(image_bases("55d0c0a00000-55d0c0ae0000 r--p 00000000 fe:01 12345                      /usr/bin/php cgi\n"
-                        "55d0c0ae0000-55d0c0e00000 r-xp 000e0000 fe:01 12345                      /usr/bin/php cgi\n"
-                        "7f0000000000-7f0000001000 rw-p 00000000 00:00 0 \n"
-                        "7f0000001000-7f0000002000 r--p 00000000 fe:01 9      /lib/libc.so.6 (deleted)\n"
-                        "7f0000003000-7f0000004000 ---p 00000000 fe:01 9      /lib/libc.so.6\n"
-                        "7ffd00000000-7ffd00001000 rw-p 00000000 00:00 0      [stack]\n"
-                        "ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0      [vsyscall]\n"
-                        "garbage"),
-            (std::vector<Address>{0x55d0c0a00000, 0x7f0000001000}));
-  EXPECT_TRUE(image_bases("").empty());
-}
-
-TEST(ProcText, MemoryUse) {
-  const auto use = memory_use("55d0-7fff ---p 00000000 00:00 0    [rollup]\nRss:        12345 kB\nPss:     678 kB\n"
-                              "Pss_Dirty:     1 kB\n");
-  ASSERT_TRUE(use);
-  EXPECT_EQ(use->resident, 12345U);
-  EXPECT_EQ(use->proportional, 678U);
-  EXPECT_FALSE(memory_use("Rss: 1 kB\n"));
-  EXPECT_FALSE(memory_use("Rss: x kB\nPss: 1 kB\n"));
 }
 
 } // namespace
