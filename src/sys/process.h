@@ -16,7 +16,8 @@ namespace tqfpm::sys {
 void keep_ends_of_children();
 // Waits for a child to end: its wait status; -1: it is no child of ours.
 int wait_for(pid_t pid) noexcept;
-// One of our children that has ended and has not been waited for. nullopt: there is none (errno ECHILD: no child at all).
+// One of our children that has ended and has not been waited for. nullopt: there is none (errno ECHILD: no child at
+// all).
 struct EndedChild {
   pid_t pid;
   int status;

@@ -178,7 +178,8 @@ TEST(Status, PhpFpmsPageWordForWord) {
   EXPECT_NE(render_status(s, "").body.find("\nstart time:           01/Jan/1970:00:00:00 +0000\n"), std::string::npos);
   // In the text page a client's newline begins no line.
   s.workers[0].uri = "/\npool: forged";
-  EXPECT_NE(render_status(s, "full").body.find("\nrequest URI:          /\\x0apool: forged?x=1/2\n"), std::string::npos);
+  EXPECT_NE(render_status(s, "full").body.find("\nrequest URI:          /\\x0apool: forged?x=1/2\n"),
+            std::string::npos);
 }
 
 TEST(Scoreboard, RowsHaveNamesOfTheirOwn) {
