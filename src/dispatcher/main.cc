@@ -4,7 +4,6 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -17,6 +16,7 @@
 #include "sys/files.h"
 #include "sys/log.h"
 #include "sys/paths.h"
+#include "sys/process.h"
 #include "sys/profile.h"
 #include "sys/socket.h"
 
@@ -149,11 +149,11 @@ int complain(const std::string &pool, const std::string &what) {
 // After a fast stop: what has been killed is reaped, so that the master's "bye-bye" is true.
 void reap_all() {
   for (int i = 0; i < 200; ++i) {
-    const pid_t pid = ::waitpid(-1, nullptr, WNOHANG);
-    if (pid < 0 && errno == ECHILD)
+    if (sys::next_ended_child())
+      continue;
+    if (errno == ECHILD)
       return;
-    if (pid == 0)
-      std::this_thread::sleep_for(milliseconds(5));
+    std::this_thread::sleep_for(milliseconds(5));
   }
 }
 

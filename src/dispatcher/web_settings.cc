@@ -17,6 +17,7 @@ struct Texts {
         admin_value(request.params.get("PHP_ADMIN_VALUE")), admin_flag(request.params.get("PHP_ADMIN_FLAG")) {}
   [[nodiscard]] bool any() const { return !(trim(value).empty() && trim(flag).empty() && !any_admin()); }
   [[nodiscard]] bool any_admin() const { return !(trim(admin_value).empty() && trim(admin_flag).empty()); }
+  [[nodiscard]] std::size_t size() const { return value.size() + flag.size() + admin_value.size() + admin_flag.size(); }
   [[nodiscard]] std::string key() const {
     std::string key;
     for (const std::string_view each : {value, flag, admin_value, admin_flag})
@@ -43,6 +44,19 @@ bool WebSettings::refused(const pool::Request &request) const {
   return true;
 }
 
+// Neither copied nor remembered.
+bool WebSettings::too_long(const pool::Request &request) const {
+  const std::size_t size = Texts(request).size();
+  if (size <= config::kMaxWebValues)
+    return false;
+  sys::log().warning(
+      "[pool {}] request {} \"{} {}\" refused: its web server sends {} bytes of PHP settings, {} are the "
+      "most",
+      pool().name, request.tag, request.params.get("REQUEST_METHOD"), request.params.get("REQUEST_URI"), size,
+      config::kMaxWebValues);
+  return true;
+}
+
 const WebSettings::Settings &WebSettings::read(const pool::Request &request) {
   const Texts texts(request);
   std::string key = texts.key();
@@ -54,20 +68,17 @@ const WebSettings::Settings &WebSettings::read(const pool::Request &request) {
   settings.values = config::web_values(texts.value, texts.flag, texts.admin_value, texts.admin_flag);
   settings.key = settings.values.key();
   for (const std::string &mistake : settings.values.mistakes)
-    sys::log().warning("[pool {}] PHP settings of the web server, for \"{}\": {}{}", pool().name,
-                       request.params.get("REQUEST_URI"), mistake,
-                       settings.values.too_long ? "" : "; the rest of them is used");
+    sys::log().warning("[pool {}] PHP settings of the web server, for \"{}\": {}; the rest of them is used",
+                       pool().name, request.params.get("REQUEST_URI"), mistake);
   return read_.emplace(std::move(key), std::move(settings)).first->second;
 }
 
 Verdict WebSettings::judge(pool::Request &request, bool &locked) {
   if (!Texts(request).any())
     return Verdict::run();
-  if (refused(request))
+  if (refused(request) || too_long(request))
     return Verdict::local(error_page(AnswerName::kSettingsRefused, request.tag));
   const Settings &settings = read(request);
-  if (settings.values.too_long)
-    return Verdict::local(error_page(AnswerName::kSettingsRefused, request.tag));
   if (settings.values.empty())
     return Verdict::run();
   const auto variant = workers_.variant(settings.key, [this, &settings] {

@@ -27,6 +27,7 @@ private:
     std::string key;
   };
   [[nodiscard]] bool refused(const pool::Request &request) const;
+  [[nodiscard]] bool too_long(const pool::Request &request) const;
   const Settings &read(const pool::Request &request);
   [[nodiscard]] const config::PoolConfig &pool() const { return config_.pools.front(); }
 

@@ -1,15 +1,12 @@
 #include "workers/children.h"
 
-#include <fmt/format.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <csignal>
-#include <cstring>
 #include <utility>
 
 #include "sys/proc_info.h"
+#include "sys/process.h"
 
 namespace tqfpm::workers {
 
@@ -19,11 +16,8 @@ class RealProcesses : public Processes {
 public:
   bool kill(pid_t pid, int number) override { return ::kill(pid, number) == 0; }
   std::optional<End> next_end() override {
-    End end;
-    do
-      end.pid = ::waitpid(-1, &end.status, WNOHANG);
-    while (end.pid < 0 && errno == EINTR);
-    return end.pid > 0 ? std::optional(end) : std::nullopt;
+    const auto child = sys::next_ended_child();
+    return child ? std::optional(End{child->pid, child->status}) : std::nullopt;
   }
   bool is_child(pid_t pid) override { return sys::is_child(pid); }
   std::vector<pid_t> children_of(pid_t pid) override { return sys::children_of(pid); }
@@ -35,16 +29,6 @@ public:
 Processes &real_processes() {
   static RealProcesses processes;
   return processes;
-}
-
-std::string end_text(int status) {
-  if (WIFSIGNALED(status)) {
-    const int number = WTERMSIG(status);
-    const char *name = sigabbrev_np(number);
-    return fmt::format("exited on signal {} (SIG{}{})", number, name != nullptr ? name : "?",
-                       WCOREDUMP(status) ? " - core dumped" : "");
-  }
-  return fmt::format("exited with code {}", WEXITSTATUS(status));
 }
 
 Children::Children(Processes &system, pid_t spawner) : system_(system) {

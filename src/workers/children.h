@@ -14,9 +14,6 @@
 
 namespace tqfpm::workers {
 
-// A wait status: "exited with code 3" or "exited on signal 11 (SIGSEGV - core dumped)", php-fpm's words.
-std::string end_text(int status);
-
 // What the system does with processes. Tests have a fake one.
 class Processes {
 public:

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <utility>
 
+#include "base/wait_status.h"
 #include "sys/log.h"
 
 namespace tqfpm::workers {
@@ -78,7 +79,7 @@ void Ending::count_fault(const Worker &worker, int status, TimePoint now) {
 }
 
 void Ending::log_end(const Worker &worker, int status, TimePoint now) const {
-  const bool quiet = worker.life.end && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+  const bool quiet = worker.life.end && ended_well(status);
   const std::string text = fmt::format("[pool {}] child {} {} after {:.6f} seconds from start", context_.pool.name,
                                        worker.pid, end_text(status), age_of(worker, now));
   if (quiet)

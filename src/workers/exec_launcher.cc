@@ -30,13 +30,11 @@ Result<HiddenListener> hidden_listener() {
   char folder[] = "/tmp/tqfpm-XXXXXX";
   if (::mkdtemp(folder) == nullptr)
     return Error{std::string("cannot create a folder in /tmp: ") + strerror(errno), errno};
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
   const std::string name = std::string(folder) + "/worker";
-  memcpy(address.sun_path, name.c_str(), name.size() + 1);
+  const auto address = sys::UnixAddress::of(name);
   HiddenListener result{sys::Fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)), sys::Fd()};
-  const bool ok = result.listener.valid() &&
-                  ::bind(result.listener.get(), reinterpret_cast<const sockaddr *>(&address), sizeof address) == 0 &&
+  const bool ok = result.listener.valid() && address &&
+                  ::bind(result.listener.get(), address->get(), address->size()) == 0 &&
                   ::listen(result.listener.get(), 8) == 0;
   if (ok)
     result.path = sys::Fd(::open(name.c_str(), O_PATH | O_CLOEXEC));
@@ -116,11 +114,9 @@ Launcher::Tried ExecLauncher::connect(Worker &worker) {
   if (!fd.valid())
     return sys::is_shortage(errno) ? Tried::kLater : Tried::kGone;
   sys::refuse_descriptors(fd.get());
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
   // The socket has no name any more; the kernel follows the descriptor to it.
-  fmt::format_to_n(address.sun_path, sizeof address.sun_path - 1, "/proc/self/fd/{}", worker.socket_path.get());
-  if (::connect(fd.get(), reinterpret_cast<const sockaddr *>(&address), sizeof address) != 0) {
+  const auto address = sys::UnixAddress::of(fmt::format("/proc/self/fd/{}", worker.socket_path.get()));
+  if (!address || ::connect(fd.get(), address->get(), address->size()) != 0) {
     const int code = errno;
     if (sys::is_shortage(code))
       return Tried::kLater;

@@ -17,12 +17,6 @@ constexpr std::uint32_t kBudget = 100; // ms for one worker
 constexpr Duration kPatience = seconds(3);
 constexpr std::uint32_t kDefaultDepth = 20; // php-fpm takes 0 for not set
 
-std::string safe(std::string_view text) {
-  std::string result;
-  append_safe(result, text);
-  return result;
-}
-
 // The spawner's user is the scripts': only lines of the form that is due are passed on.
 std::string frames_of(const ipc::TraceReply &reply) {
   std::string result;

@@ -1,7 +1,7 @@
 #include "workers/usage.h"
 
 #include "php/request_facts.h"
-#include "sys/process_stats.h"
+#include "sys/proc_info.h"
 #include "workers/worker.h"
 
 namespace tqfpm::workers {

@@ -4,6 +4,7 @@
 #include <csignal>
 #include <utility>
 
+#include "base/wait_status.h"
 #include "sys/log.h"
 #include "sys/socket.h"
 #include "workers/launcher.h"
@@ -141,8 +142,7 @@ std::optional<VariantNumber> Variants::start(VariantNumber number, TimePoint now
 
 Duration Variants::start_again(VariantNumber number, TimePoint now) {
   Variant &variant = *variants_[number];
-  const Duration delay = std::min<Duration>(milliseconds(100) * (1U << std::min(variant.failures, 8U)), seconds(30));
-  ++variant.failures;
+  const Duration delay = variant.failures.failed();
   variant.delayed = now + delay;
   return delay;
 }
@@ -255,7 +255,7 @@ bool Variants::step(Variant &variant, Told &told, TimePoint now) {
   told.was_ready = current.was_ready();
   if (told.what.what == TemplateTold::What::kReady) {
     ++variant.batch;
-    variant.failures = 0;
+    variant.failures.succeeded();
   } else if (told.what.what == TemplateTold::What::kGone) {
     const int pid = current.pid();
     put_away(variant, now);

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "base/backoff.h"
 #include "base/result.h"
 #include "config/types.h"
 #include "ipc/control.h"
@@ -89,11 +90,11 @@ private:
     std::unique_ptr<Template> current; // none with php.spawn = exec, and when nobody needs it
     std::uint32_t order = 0;           // of it, to the spawner
     unsigned batch = 0;
-    std::size_t users = 0;            // requests that need it
-    TimePoint last_used{};            // when the last of them ended
-    unsigned failures = 0;            // templates in a row that did not come up or did not stay
-    TimePoint refused_until{};        // see refused()
-    std::optional<TimePoint> delayed; // when a template is to be started
+    std::size_t users = 0;                            // requests that need it
+    TimePoint last_used{};                            // when the last of them ended
+    Backoff failures{milliseconds(100), seconds(30)}; // of templates that do not come up, or do not stay
+    TimePoint refused_until{};                        // see refused()
+    std::optional<TimePoint> delayed;                 // when a template is to be started
   };
   [[nodiscard]] const Variant &at(pool::VariantNumber number) const { return *variants_[number]; }
   void tidy(pool::VariantNumber number, const std::string &key, TimePoint now);

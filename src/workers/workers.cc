@@ -6,6 +6,7 @@
 #include <cstring>
 #include <ctime>
 
+#include "base/wait_status.h"
 #include "sys/log.h"
 #include "sys/proc_info.h"
 #include "workers/context.h"
