@@ -17,8 +17,7 @@ using status::Metric;
 
 namespace {
 
-constexpr int kPassesPerRound = 16;
-constexpr int kMessagesPerRound = 16;   // of the master
+constexpr int kMessagesPerTurn = 16;    // of the master
 constexpr std::size_t kWorkerFds = 5;   // connection, channel, stdout, stderr, one on its way
 constexpr std::size_t kOwnFds = 64;     // logs, listeners, templates, control
 constexpr std::size_t kFewestMost = 16; // connections, however few descriptors there are
@@ -58,14 +57,14 @@ Dispatcher::Dispatcher(sys::EventLoop &loop, const DispatcherStart &start, spawn
                                         *static_cast<status::ProcessBoard *>(processes_.data())},
                std::move(spawner)),
       requests_(loop, Requests::Parts{start.config, start.php, start.folders, board(), front_, workers_}, access_log_),
-      drain_timer_(loop, [this] { noted_.stop = true; }) {
+      round_(front_, workers_, requests_), drain_timer_(loop, [this] { noted_.stop = true; }) {
   open_logs();
   if (!pool_.pm_status_listen.text.empty())
     status_listen_ = sys::Fd(ipc::kStatusListenFd);
   control_watch_ = std::make_unique<sys::IoWatch>(loop_, control_.get(), [this](unsigned) { noted_.control = true; });
   control_watch_->set(sys::kReadable);
   watch_signals();
-  loop_.before_wait([this] { round(); });
+  loop_.before_wait([this] { turn(); });
 }
 
 Dispatcher::~Dispatcher() {
@@ -101,36 +100,21 @@ int Dispatcher::run() {
 
 // --- the round ------------------------------------------------------------------------------------------------------
 
-void Dispatcher::round() {
+void Dispatcher::turn() {
   const TimePoint now = loop_.now();
   hear_master();
-  for (int i = 0; i < kPassesPerRound && !stopping_ && pass(now); ++i) {
-  }
+  workers::Event event;
+  while (!stopping_ && round_.next(event, now))
+    on(event, now);
   if (stopping_)
     return;
-  front_.settle(now);
-  workers_.settle(now);
-  if (draining_)
-    finish_if_drained();
-  else
+  round_.settle(now);
+  if (!draining_) {
     board().set(Metric::connections, front_.connections());
-}
-
-// False: there was nothing to do any more.
-bool Dispatcher::pass(TimePoint now) {
-  bool any = false;
-  workers::Event event;
-  while (!stopping_ && workers_.next(event)) {
-    any = true;
-    on(event, now);
+  } else if (round_.finish()) {
+    stopping_ = true;
+    loop_.stop();
   }
-  requests_.scripts_found(now);
-  any = front_.work(now) || any;
-  for (std::size_t i = 0; i < front_.touched().size(); ++i) // it grows meanwhile
-    requests_.look_at(*front_.touched()[i], now);
-  if (!stopping_)
-    requests_.schedule(now);
-  return any;
 }
 
 void Dispatcher::on(const workers::Event &event, TimePoint now) {
@@ -155,13 +139,7 @@ void Dispatcher::on(const workers::Event &event, TimePoint now) {
   case Kind::kWantsStatus:
     workers_.send_status(event.worker, status::fpm_status(requests_.pool_status().state(true, false, now)));
     return;
-  case Kind::kChanged:
-    return;
-  case Kind::kAnswer:
-  case Kind::kReturned:
-  case Kind::kLost:
-  case Kind::kHungry:
-    requests_.on(event, now);
+  default: // the round has seen to it
     return;
   }
 }
@@ -189,7 +167,7 @@ void Dispatcher::hear_master() {
     drain(sys::Fd(), TimePoint::max());
   if (!std::exchange(noted_.control, false))
     return;
-  for (int i = 0; i < kMessagesPerRound && !stopping_; ++i) {
+  for (int i = 0; i < kMessagesPerTurn && !stopping_; ++i) {
     ipc::MasterRequest request{};
     sys::Packet packet = sys::receive_packet(control_.get(), &request, sizeof request);
     if (packet.length < 0 && errno == EAGAIN)
@@ -250,17 +228,6 @@ void Dispatcher::drain(sys::Fd handover, TimePoint deadline) {
   requests_.drain();
   front_.drain(std::move(handover));
   drain_timer_.at(deadline);
-}
-
-// Workers that still run a request whose client has gone, or that finish after END_REQUEST, are waited for.
-void Dispatcher::finish_if_drained() {
-  if (requests_.waiting() > 0 || front_.expects())
-    return;
-  workers_.finish();
-  if (front_.empty() && workers_.empty()) {
-    stopping_ = true;
-    loop_.stop();
-  }
 }
 
 void Dispatcher::stop(int code) {

@@ -1,7 +1,7 @@
 // The process of one pool: what the master and signals say, and the round that everything happens in.
 //
-// Watches only note. The loop calls round() once in each turn: what workers have done, what clients have sent, then the
-// queue; and at the end everybody brings his watches in line. So nothing is called back inside of a call.
+// Watches only note; all work is done in a round once in each turn (see round.h). So nothing is called back inside of a
+// call.
 #pragma once
 
 #include <memory>
@@ -11,6 +11,7 @@
 #include "config/load.h"
 #include "dispatcher/access_log.h"
 #include "dispatcher/requests.h"
+#include "dispatcher/round.h"
 #include "ipc/control.h"
 #include "spawner/spawner.h"
 #include "status/process_board.h"
@@ -41,8 +42,7 @@ public:
   int run();
 
 private:
-  void round();
-  bool pass(TimePoint now);
+  void turn();
   void on(const workers::Event &event, TimePoint now);
   void begin_serving();
   void hear_master();
@@ -51,7 +51,6 @@ private:
   void open_logs();
   void reopen(std::uint32_t mask, std::vector<sys::Fd> fds);
   void drain(sys::Fd handover, TimePoint deadline);
-  void finish_if_drained();
   void stop(int code);
   void watch_signals();
   status::Scoreboard &board() { return *static_cast<status::Scoreboard *>(scoreboard_.data()); }
@@ -67,6 +66,7 @@ private:
   web::Front front_;
   workers::Workers workers_;
   Requests requests_;
+  Round round_;
   struct Noted {
     bool control = false;
     bool quit = false; // SIGQUIT

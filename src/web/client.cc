@@ -95,7 +95,7 @@ Load Client::load() const {
   load.state = state_;
   load.unsent = unsent();
   load.waits_for_id = flags_.waits_for_id;
-  load.pressed = flags_.pressed;
+  load.pressure = notes_.pressure;
   load.in_body = session_.in_record();
   for (const auto &each : requests_) {
     load.largest_body = std::max(load.largest_body, each->body.size());
@@ -434,9 +434,8 @@ void Client::close() {
 
 // --- the end of a round ---------------------------------------------------------------------------------------------
 
-void Client::settle(TimePoint now, bool pressed) {
+void Client::settle(TimePoint now) {
   flags_.touched = false;
-  flags_.pressed = pressed;
   if (state_ == ClientState::kHalfClosed && requests_.empty() && !can_parse())
     state_ = ClientState::kClosing;
   if (state_ == ClientState::kClosing && unsent() == 0)

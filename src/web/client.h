@@ -35,6 +35,7 @@ struct Notes {
   std::vector<Client *> ready;
   std::vector<Client *> touched;
   pool::RequestKey next_key = 1;
+  Pressure pressure = Pressure::kNone; // as the front has found it
 };
 
 class Client {
@@ -62,7 +63,9 @@ public:
   // Bytes that it holds: input, parameters, bodies, answers.
   [[nodiscard]] std::size_t held() const;
   // It takes no more of an answer for now: where memory is short nothing beyond what it has.
-  [[nodiscard]] bool congested() const { return unsent() >= (flags_.pressed ? 1 : settings_.limits.response_buffer); }
+  [[nodiscard]] bool congested() const {
+    return unsent() >= (notes_.pressure != Pressure::kNone ? 1 : settings_.limits.response_buffer);
+  }
   // Why a malformed connection was closed; "" if it was not. Told once.
   std::string take_complaint() { return std::exchange(complaint_, {}); }
   // Oldest first.
@@ -87,8 +90,8 @@ public:
   void cut(pool::Request &request);
   // For a connection that is not read at the moment: has the peer gone? Then its requests are `gone`.
   void look_for_end();
-  // At the end of a round: the watch, due() and charged(). `pressed`: memory is short.
-  void settle(TimePoint now, bool pressed);
+  // At the end of a round: the watch, due() and charged().
+  void settle(TimePoint now);
   // When expire() is due; TimePoint::max(): never.
   [[nodiscard]] TimePoint due() const { return due_; }
   // Bytes that it held when the last round ended.
@@ -152,7 +155,6 @@ private:
     bool progress = false;      // the peer has done something in this round
     bool needs_more = false;    // what is unparsed is the beginning of something
     bool waits_for_id = false;  // what is unparsed begins a request with an id that is owed an answer
-    bool pressed = false;       // memory is short
     bool last_answered = false; // a request without FCGI_KEEP_CONN has its answer
     bool unread_body = false;   // a request was answered before its body had come
   };

@@ -25,6 +25,13 @@ enum class ClientState : std::uint8_t {
   kClosed,
 };
 
+// Of memory.buffers, by all connections together.
+enum class Pressure : std::uint8_t {
+  kNone,
+  kHigh, // it is used up: no more of bodies and answers is taken than what makes room
+  kFull, // and a quarter more: nothing is read or accepted but what makes room
+};
+
 // What a connection holds and waits for.
 struct Load {
   ClientState state = ClientState::kOpen;
@@ -32,9 +39,9 @@ struct Load {
   std::size_t largest_body = 0; // bytes of a request's body that no worker has got yet
   bool waits_for_id = false;    // the next request has an id that is owed an answer
   bool feeds_worker = false;    // a request that a worker has is not complete
-  bool pressed = false;         // memory.buffers is used up
-  bool in_head = false;         // in the middle of a request's parameters, or of a record
-  bool in_body = false;         // a request's body is not complete
+  Pressure pressure = Pressure::kNone;
+  bool in_head = false; // in the middle of a request's parameters, or of a record
+  bool in_body = false; // a request's body is not complete
 };
 
 struct FlowLimits {
@@ -57,7 +64,9 @@ inline bool may_parse(const Load &load, const FlowLimits &limits) {
 inline bool may_read(const Load &load, const FlowLimits &limits) {
   if (load.state == ClientState::kLingering)
     return true; // and dropped
-  return load.state == ClientState::kOpen && may_parse(load, limits) && (!load.pressed || load.feeds_worker);
+  const bool room =
+      load.feeds_worker || load.pressure == Pressure::kNone || (load.pressure == Pressure::kHigh && !load.in_body);
+  return load.state == ClientState::kOpen && may_parse(load, limits) && room;
 }
 
 // What the peer is late with when its time is up.

@@ -70,6 +70,13 @@ Client *Front::find(std::uint64_t key) const {
   return found == clients_.end() ? nullptr : found->second.get();
 }
 
+std::vector<const Client *> Front::clients() const {
+  std::vector<const Client *> all;
+  for (const auto &[key, client] : clients_)
+    all.push_back(client.get());
+  return all;
+}
+
 bool Front::empty() const {
   return std::all_of(clients_.begin(), clients_.end(), [](const auto &each) {
     return each.second->requests().empty() &&
@@ -84,7 +91,7 @@ bool Front::expects() const {
 // --- accepting ------------------------------------------------------------------------------------------------------
 
 bool Front::has_room() const {
-  return clients_.size() < std::min(most_, squeezed_) && !pressed_;
+  return clients_.size() < std::min(most_, squeezed_) && notes_.pressure != Pressure::kFull;
 }
 
 bool Front::accept_from(Listener &listener, bool apart, TimePoint now) {
@@ -186,7 +193,7 @@ void Front::settle(Client &client, TimePoint now) {
   if (draining_ && (client.idle() || client.apart()))
     hand_over(client, now);
   const std::size_t before = client.charged();
-  client.settle(now, pressed_);
+  client.settle(now);
   held_ += client.charged() - before;
   next_late_ = std::min(next_late_, client.due());
   if (!client.finished())
@@ -209,17 +216,25 @@ void Front::settle(TimePoint now) {
 
 // Who was not read for lack of memory is looked at again when there is some, and the other way round.
 void Front::update_pressure() {
-  const auto limit = static_cast<std::size_t>(pool_.memory_buffers.value);
-  const bool pressed = limit > 0 && held_ > (pressed_ ? limit - limit / 8 : limit);
-  if (pressed == pressed_)
+  const Pressure before = std::exchange(notes_.pressure, pressure());
+  if (notes_.pressure == before)
     return;
-  pressed_ = pressed;
-  if (pressed)
-    sys::log().warning("[pool {}] memory.buffers is used up: connections are accepted and read again when there is "
-                       "room",
+  if (before == Pressure::kNone)
+    sys::log().warning("[pool {}] memory.buffers is used up: more of bodies and answers is taken when there is room",
                        pool_.name);
   for (const auto &[key, client] : clients_)
     client->note();
+}
+
+// It is left an eighth below where it began.
+Pressure Front::pressure() const {
+  const auto limit = static_cast<std::size_t>(pool_.memory_buffers.value);
+  const auto over = [&](std::size_t bound, Pressure level) {
+    return limit > 0 && held_ > (notes_.pressure >= level ? bound - limit / 8 : bound);
+  };
+  if (over(limit + limit / 4, Pressure::kFull))
+    return Pressure::kFull;
+  return over(limit, Pressure::kHigh) ? Pressure::kHigh : Pressure::kNone;
 }
 
 // --- a drain --------------------------------------------------------------------------------------------------------

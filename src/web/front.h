@@ -46,13 +46,14 @@ public:
   bool work(TimePoint now);
   // The connections that this round has concerned; more may come while they are looked at.
   [[nodiscard]] const std::vector<Client *> &touched() const { return notes_.touched; }
+  [[nodiscard]] std::vector<const Client *> clients() const;
   // nullptr: it has gone.
   [[nodiscard]] Client *find(std::uint64_t key) const;
   // The end of a round.
   void settle(TimePoint now);
 
   // memory.buffers is used up: a request goes to a worker with as much of its body as is there.
-  [[nodiscard]] bool pressed() const { return pressed_; }
+  [[nodiscard]] bool pressed() const { return notes_.pressure != Pressure::kNone; }
   [[nodiscard]] std::size_t connections() const { return clients_.size(); }
   [[nodiscard]] std::size_t held() const { return held_; } // bytes, by all connections
   // Is a request on its way here that will need a worker?
@@ -76,6 +77,7 @@ private:
   void settle(Client &client, TimePoint now);
   void hand_over(Client &client, TimePoint now);
   void update_pressure();
+  [[nodiscard]] Pressure pressure() const;
   void watch_listeners(TimePoint now);
 
   sys::EventLoop &loop_;
@@ -90,7 +92,6 @@ private:
   Notes notes_;
   std::uint64_t next_client_ = 1;
   std::size_t held_ = 0; // bytes, by all clients
-  bool pressed_ = false;
   bool draining_ = false;
   Handover handover_;
   bool inherited_ = false; // there is something in inheritance_

@@ -6,16 +6,21 @@
 
 namespace tqfpm::workers {
 
+namespace {
+constexpr std::size_t kReadSize = 16384;
+constexpr std::size_t kPipeSize = 65536; // of Linux's pipes
+} // namespace
+
 Output::Output(sys::EventLoop &loop, sys::Fd pipe, bool whole_lines, Note note)
     : pipe_(std::move(pipe)), whole_lines_(whole_lines),
       watch_(loop, pipe_.get(), [note = std::move(note)](unsigned) { note(); }) {
   watch_.set(sys::kReadable);
 }
 
-void Output::drain(std::size_t room, const OnLine &on_line) {
-  char buffer[16384];
+void Output::drain(std::size_t room, const OnLine &on_line, bool all) {
+  char buffer[kReadSize];
   // Somebody who writes without end must not hold the loop: the rest comes in the next turn.
-  for (int i = 0; i < 4; ++i) {
+  for (std::size_t i = 0; i < (all ? kPipeSize / kReadSize : 1); ++i) {
     const ssize_t got = ::read(pipe_.get(), buffer, sizeof buffer);
     if (got < 0 && errno == EINTR)
       continue;

@@ -23,7 +23,7 @@ public:
 
   // Takes what is there now, 64 KiB at most; `room`: bytes that a line may have. `on_line` is called in here, and never
   // later.
-  void drain(std::size_t room, const OnLine &on_line);
+  void drain(std::size_t room, const OnLine &on_line, bool all = false);
   // The end of a request or of a worker: a partial line is a line, too.
   void flush(std::size_t room, const OnLine &on_line) { lines_.flush(room, on_line); }
 

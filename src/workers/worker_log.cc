@@ -54,7 +54,7 @@ void WorkerLog::take(Worker &worker, bool flush, TimePoint now) {
     const std::size_t room = sys::log().room(static_cast<std::size_t>(global_.log_limit), pool_.decorate_workers_output,
                                              pool_.name, std::max(worker.pid, 0), each.stream);
     const auto on_line = [&](const std::string &text) { line(worker, each.stream, text, now); };
-    each.output->drain(room, on_line);
+    each.output->drain(room, on_line, flush);
     if (flush)
       each.output->flush(room, on_line);
   }

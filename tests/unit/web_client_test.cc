@@ -51,7 +51,7 @@ struct Fixture {
         client->resume();
     }
     most_held = std::max(most_held, client->held());
-    client->settle(now(), false);
+    client->settle(now());
     notes.touched.clear();
     return !ready.empty() || !notes.ready.empty();
   }

@@ -36,11 +36,16 @@ TEST(Flow, WhatHoldsAConnectionBack) {
 
 TEST(Flow, ShortMemoryLetsOnlyThoseSendWhoMakeRoom) {
   Load load = open_load();
-  load.pressed = true;
+  load.pressure = Pressure::kHigh;
+  EXPECT_TRUE(may_read(load, kLimits)); // a ping, say
+  load.in_body = true;
   EXPECT_FALSE(may_read(load, kLimits));
   EXPECT_TRUE(may_parse(load, kLimits)); // what has been read is there anyway
   load.feeds_worker = true;
   EXPECT_TRUE(may_read(load, kLimits));
+  load = open_load();
+  load.pressure = Pressure::kFull;
+  EXPECT_FALSE(may_read(load, kLimits));
 }
 
 TEST(Flow, EachStateReadsAndParsesAsItIsMeantTo) {

@@ -70,7 +70,7 @@ TEST(Workers, SuppressAFloodOfOutput) {
   const auto worker = one.up();
   (void)sys::set_nonblocking(worker->err.get(), true);
   const std::string lines(60000, '\n');
-  for (int i = 0; i < 20; ++i) {
+  for (int i = 0; i < 80; ++i) {
     worker->say(lines);
     one.turn();
   }
