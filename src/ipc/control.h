@@ -104,27 +104,35 @@ struct TraceReply {
 // ---------------------------------------------------------------------------------------------------------------
 // dispatcher <-> template (the preload library in a php-cgi that never serves).
 //
-// The template's environment, removed by the library before anything else sees it:
+// The one variable of the template's environment, removed by the library before anything else sees it; where it is not,
+// the library does nothing:
 inline constexpr char kEnvControlFd[] = "TQFPM_TEMPLATE_FD"; // decimal number of the control socket
-inline constexpr char kEnvDispatcherPid[] =
-    "TQFPM_DISPATCHER_PID";                                 // decimal; a worker whose parent is another one exits
-inline constexpr char kEnvTracerPid[] = "TQFPM_TRACER_PID"; // decimal; the spawner, which may read workers (slow log)
-inline constexpr char kEnvChroot[] = "TQFPM_CHROOT";        // optional: workers chroot here (needs CAP_SYS_CHROOT)
-inline constexpr char kEnvAppArmor[] = "TQFPM_APPARMOR";    // optional: workers change to this profile (apparmor_hat)
-inline constexpr char kEnvAppArmorFolder[] = "TQFPM_APPARMOR_FOLDER"; // where AppArmor's files of a process are
-inline constexpr char kEnvChdir[] = "TQFPM_CHDIR";                    // optional: workers chdir here (after chroot)
-inline constexpr char kEnvWorkerTitle[] = "TQFPM_WORKER_TITLE";       // what ps shows for a worker
-inline constexpr char kEnvTemplateTitle[] = "TQFPM_TEMPLATE_TITLE";   // what ps shows for the template
-inline constexpr char kEnvDumpable[] = "TQFPM_DUMPABLE"; // optional, 0: workers are not dumpable (process.dumpable)
-inline constexpr char kEnvSubreaper[] =
-    "TQFPM_SUBREAPER"; // optional, 1: a worker keeps its descendants below itself (process.kill_descendants)
-inline constexpr char kEnvPreload[] = "TQFPM_LD_PRELOAD"; // optional: the operator's own LD_PRELOAD, restored
-inline constexpr char kEnvOwnScanDir[] =
-    "TQFPM_OWN_SCAN_DIR"; // optional, 1: PHP_INI_SCAN_DIR is ours, removed once it has been read
 // PHP_FCGI_MAX_REQUESTS is set to 0 for php-cgi and removed, too, once php-cgi has read it (at its first accept()).
 
 inline constexpr int kTemplateControlFd = 3;
 inline constexpr int kTemplateLibraryFd = 4; // the library itself, LD_PRELOADed from /proc/self/fd; it closes it
+inline constexpr int kTemplateSetupFd = 5;   // a WorkerSetup in a sealed memory file; it closes it
+
+// What a worker is made to be. The library reads it once, for all workers of the template; with php.spawn = exec the
+// spawner does the same to each php-cgi before it execs it. Texts end with a zero; empty: none.
+inline constexpr uint32_t kPathText = 4096;
+inline constexpr uint32_t kTitleText = 256;
+struct WorkerSetup {
+  uint32_t size;        // of this struct: a library of another version does nothing
+  int32_t dispatcher;   // a worker whose parent is another one exits
+  int32_t tracer;       // the spawner, which may read workers (slow log)
+  uint8_t dumpable;     // 0: workers are not dumpable (process.dumpable)
+  uint8_t subreaper;    // 1: a worker keeps its descendants below itself (process.kill_descendants)
+  uint8_t own_scan_dir; // 1: PHP_INI_SCAN_DIR is ours, removed once it has been read
+  uint8_t reserved;
+  char chroot[kPathText];           // workers chroot here (needs CAP_SYS_CHROOT)
+  char chdir[kPathText];            // workers change to this directory, after chroot
+  char apparmor[kPathText];         // workers change to this profile (apparmor_hat)
+  char apparmor_folder[kTitleText]; // where AppArmor's files of a process are
+  char worker_title[kTitleText];    // what ps shows for a worker
+  char template_title[kTitleText];  // what ps shows for the template
+  char preload[kPathText];          // the operator's own LD_PRELOAD, restored
+};
 
 enum class TemplateRequestType : uint32_t {
   kSpawn = 1, // + channel, stdout, stderr of the worker

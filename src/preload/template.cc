@@ -104,18 +104,6 @@ bool reply(TemplateReplyType type, uint32_t slot, uint32_t generation, int error
 
 // --- environment and title -----------------------------------------------------------------------------------------
 
-void take_text(const char *name, char *target, size_t size) {
-  const char *value = getenv(name);
-  if (value == nullptr)
-    return;
-  size_t length = strlen(value);
-  if (length >= size)
-    length = size - 1;
-  memcpy(target, value, length);
-  target[length] = 0;
-  unsetenv(name);
-}
-
 int take_number(const char *name) {
   const char *value = getenv(name);
   if (value == nullptr)
@@ -139,12 +127,29 @@ void set_title(const char *title) {
 
 // What a script runs must find neither our variables nor our library in its environment.
 void clean_environment() {
-  char preload[kPathSize] = "";
-  take_text(kEnvPreload, preload, sizeof preload);
-  if (preload[0] != 0)
-    setenv("LD_PRELOAD", preload, 1);
+  if (state.setup.preload[0] != 0)
+    setenv("LD_PRELOAD", state.setup.preload, 1);
   else
     unsetenv("LD_PRELOAD");
+}
+
+// False: it was not made for this library.
+bool take_setup() {
+  WorkerSetup &setup = state.setup;
+  ssize_t got = 0;
+  do
+    got = pread(kTemplateSetupFd, &setup, sizeof setup, 0);
+  while (got < 0 && errno == EINTR);
+  close(kTemplateSetupFd);
+  if (got != static_cast<ssize_t>(sizeof setup) || setup.size != sizeof setup)
+    return false;
+  char *const ends[] = {setup.chroot + kPathText,           setup.chdir + kPathText,
+                        setup.apparmor + kPathText,         setup.preload + kPathText,
+                        setup.apparmor_folder + kTitleText, setup.worker_title + kTitleText,
+                        setup.template_title + kTitleText};
+  for (char *end : ends)
+    end[-1] = 0;
+  return true;
 }
 
 // glibc hands main()'s arguments to constructors.
@@ -157,17 +162,8 @@ __attribute__((constructor)) void begin(int argc, char **argv, char **) {
   state.control = control;
   state.channel = -1;
   state.connection = -1;
-  state.dispatcher = take_number(kEnvDispatcherPid);
-  state.tracer = take_number(kEnvTracerPid);
-  take_text(kEnvAppArmor, state.apparmor, sizeof state.apparmor);
-  take_text(kEnvAppArmorFolder, state.apparmor_folder, sizeof state.apparmor_folder);
-  take_text(kEnvChroot, state.chroot, sizeof state.chroot);
-  take_text(kEnvChdir, state.chdir, sizeof state.chdir);
-  take_text(kEnvWorkerTitle, state.worker_title, sizeof state.worker_title);
-  take_text(kEnvTemplateTitle, state.template_title, sizeof state.template_title);
-  state.own_scan_dir = take_number(kEnvOwnScanDir) == 1;
-  state.not_dumpable = take_number(kEnvDumpable) == 0;
-  state.subreaper = take_number(kEnvSubreaper) == 1;
+  if (!take_setup())
+    return;
   clean_environment();
   setenv(kFixPathInfoName, "1", 1); // a shell that starts php-cgi would not have kept it
   (void)fcntl(control, F_SETFD, FD_CLOEXEC);
@@ -211,11 +207,11 @@ void drop_capabilities() {
 
 // Before chroot, behind which there is no /proc. The new profile has to allow what follows, as with php-fpm.
 int open_apparmor() {
-  if (state.apparmor[0] == 0)
+  if (state.setup.apparmor[0] == 0)
     return -1;
-  char path[kTitleSize + 16];
-  const size_t length = strlen(state.apparmor_folder);
-  memcpy(path, state.apparmor_folder, length);
+  char path[kTitleText + 16];
+  const size_t length = strlen(state.setup.apparmor_folder);
+  memcpy(path, state.setup.apparmor_folder, length);
   memcpy(path + length, "/current", sizeof "/current");
   const int fd = open(path, O_WRONLY | O_CLOEXEC);
   if (fd < 0)
@@ -226,21 +222,24 @@ int open_apparmor() {
 void change_profile(int fd) {
   if (fd < 0)
     return;
-  const size_t length = strlen(state.apparmor);
-  const ssize_t written = write(fd, state.apparmor, length);
+  char order[kPathText + 16] = "changeprofile ";
+  const size_t word = strlen(order);
+  const size_t length = word + strlen(state.setup.apparmor);
+  memcpy(order + word, state.setup.apparmor, length - word);
+  const ssize_t written = write(fd, order, length);
   if (written != static_cast<ssize_t>(length))
     fail(WorkerStage::kAppArmor, written < 0 ? errno : EIO);
   close(fd);
 }
 
 void enter_directory() {
-  if (state.chroot[0] != 0) {
-    if (chroot(state.chroot) != 0)
+  if (state.setup.chroot[0] != 0) {
+    if (chroot(state.setup.chroot) != 0)
       fail(WorkerStage::kChroot, errno);
-    if (chdir(state.chdir[0] != 0 ? state.chdir : "/") != 0)
+    if (chdir(state.setup.chdir[0] != 0 ? state.setup.chdir : "/") != 0)
       fail(WorkerStage::kChdir, errno);
     drop_capabilities();
-  } else if (state.chdir[0] != 0 && chdir(state.chdir) != 0) {
+  } else if (state.setup.chdir[0] != 0 && chdir(state.setup.chdir) != 0) {
     fail(WorkerStage::kChdir, errno);
   }
 }
@@ -254,7 +253,7 @@ void become_worker(const TemplateRequest &request, const int *fds, pid_t between
   close(state.control);
   state.control = -1;
   wait_for_adoption(between);
-  if (getppid() != state.dispatcher)
+  if (getppid() != state.setup.dispatcher)
     fail(WorkerStage::kParent, 0);
   if (dup2(fds[1], 1) < 0 || dup2(fds[2], 2) < 0)
     fail(WorkerStage::kFds, errno);
@@ -265,15 +264,15 @@ void become_worker(const TemplateRequest &request, const int *fds, pid_t between
   change_profile(apparmor);
   // After the credentials, whose change clears it. If the dispatcher dies its workers finish and go.
   (void)prctl(PR_SET_PDEATHSIG, SIGTERM);
-  if (getppid() != state.dispatcher)
+  if (getppid() != state.setup.dispatcher)
     fail(WorkerStage::kParent, 0);
-  if (state.tracer > 0)
-    (void)prctl(PR_SET_PTRACER, static_cast<unsigned long>(state.tracer), 0, 0, 0);
-  if (state.not_dumpable)
+  if (state.setup.tracer > 0)
+    (void)prctl(PR_SET_PTRACER, static_cast<unsigned long>(state.setup.tracer), 0, 0, 0);
+  if (state.setup.dumpable == 0)
     (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
-  if (state.subreaper)
+  if (state.setup.subreaper != 0)
     (void)prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
-  set_title(state.worker_title);
+  set_title(state.setup.worker_title);
   (void)report(WorkerReportType::kHello, WorkerStage::kNone, 0);
 }
 
@@ -320,9 +319,9 @@ int serve_template() {
   if (!state.ready_sent) {
     unsetenv("PHP_FCGI_MAX_REQUESTS"); // php-cgi has read it
     unsetenv(kFixPathInfoName);
-    if (state.own_scan_dir)
+    if (state.setup.own_scan_dir != 0)
       unsetenv("PHP_INI_SCAN_DIR");
-    set_title(state.template_title);
+    set_title(state.setup.template_title);
     state.ready_sent = true;
     if (!reply(TemplateReplyType::kReady, 0, 0, 0)) {
       errno = EBADF;
@@ -383,7 +382,7 @@ int next_connection() {
   state.connection = -1; // php-cgi has closed it
   state.finished = false;
   while (true) {
-    if (state.subreaper)
+    if (state.setup.subreaper != 0)
       reap_descendants();
     if (!report(WorkerReportType::kAccepting, WorkerStage::kNone, 0)) {
       errno = EBADF;

@@ -11,33 +11,20 @@ namespace tqfpm::preload {
 
 enum class Mode { kOff, kTemplate, kWorker };
 
-constexpr size_t kPathSize = 4096;
-constexpr size_t kTitleSize = 256;
-
 // The one state of this library, set up before main() and after each fork.
 struct State {
   Mode mode;
   int control; // template: to the dispatcher
   int channel; // worker: to the dispatcher
-  pid_t dispatcher;
-  pid_t tracer; // the spawner; 0: none
-  pid_t self;   // the process that `mode` is true for: children that a script forks are not ours
+  pid_t self;  // the process that `mode` is true for: children that a script forks are not ours
   uint32_t slot;
   uint32_t generation;
   int connection; // worker: that php-cgi has from us; -1: none
   bool finished;  // worker: the request at hand has been finished early, on that connection
   bool ready_sent;
-  bool own_scan_dir;
-  bool not_dumpable;
-  bool subreaper;
   char *title_start;
   size_t title_size;
-  char apparmor[kPathSize];         // "changeprofile NAME"; empty: none
-  char apparmor_folder[kTitleSize]; // with the file to write that to
-  char chroot[kPathSize];
-  char chdir[kPathSize];
-  char worker_title[kTitleSize];
-  char template_title[kTitleSize];
+  ipc::WorkerSetup setup;
 };
 extern State state;
 

@@ -114,14 +114,14 @@ void set_variable(std::vector<std::string> &environment, const std::string &name
 
 // A folder given as php.ini has a conf.d of its own, as Debian's /etc/php/8.2/fpm; php-cgi would read the one that it
 // was built with.
-void add_scan_dir(std::vector<std::string> &environment, const std::string &ini) {
+void add_scan_dir(PhpCommand &command, const std::string &ini) {
   const std::string folder = ini + "/conf.d";
-  const bool chosen = std::any_of(environment.begin(), environment.end(),
+  const bool chosen = std::any_of(command.environment.begin(), command.environment.end(),
                                   [](const std::string &each) { return each.starts_with("PHP_INI_SCAN_DIR="); });
   if (ini.empty() || chosen || !sys::is_folder(folder))
     return;
-  environment.push_back("PHP_INI_SCAN_DIR=" + folder);
-  environment.push_back(std::string(ipc::kEnvOwnScanDir) + "=1");
+  command.environment.push_back("PHP_INI_SCAN_DIR=" + folder);
+  command.own_scan_dir = true;
 }
 
 bool is_ours(const std::string &name) {
@@ -187,7 +187,7 @@ PhpCommand php_command(const config::PoolConfig &pool, const PhpOptions &options
   }
   for (const config::KeyValue &each : pool.env)
     set_variable(command.environment, each.key, each.value);
-  add_scan_dir(command.environment, chosen.ini_path);
+  add_scan_dir(command, chosen.ini_path);
   // php-cgi would end itself after 500 requests; tqfpm counts.
   command.environment.emplace_back("PHP_FCGI_MAX_REQUESTS=0");
   return command;

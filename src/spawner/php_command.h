@@ -16,6 +16,7 @@ struct PhpCommand {
   std::string path;
   std::vector<std::string> arguments;
   std::vector<std::string> environment; // NAME=value, without tqfpm's own variables
+  bool own_scan_dir = false;            // PHP_INI_SCAN_DIR in it is ours, not the operator's
 };
 
 // `inherited` is this process's environment, used with clear_env = no. `identity` gives USER and HOME, as php-fpm does.

@@ -17,6 +17,7 @@
 #include "sys/child_exec.h"
 #include "sys/log.h"
 #include "sys/paths.h"
+#include "sys/shared_memory.h"
 #include "sys/socket.h"
 
 namespace tqfpm::spawner {
@@ -25,43 +26,48 @@ namespace {
 
 using ipc::SpawnKind;
 
-void add_variable(std::vector<std::string> &environment, const char *name, const std::string &value) {
-  environment.push_back(std::string(name) + "=" + value);
+template <std::size_t N> void put(char (&field)[N], const std::string &text, bool &fits) {
+  fits = fits && text.size() < N;
+  memcpy(field, text.data(), std::min(text.size(), N - 1));
 }
 
-// The preload library and what it reads. An LD_PRELOAD of the operator's stays in force behind ours. The library is
-// loaded through its descriptor, so that the pool's user needs no access to the folder and the folder may have any
-// name.
-void prepare_template(const SpawnerPlan &plan, pid_t dispatcher, std::vector<std::string> &environment) {
-  const std::string library = "/proc/self/fd/" + std::to_string(ipc::kTemplateLibraryFd);
-  std::string preload = library;
+// For template and exec'ed worker alike. False: something is too long for it, which must not be cut.
+bool make_setup(const SpawnerPlan &plan, pid_t dispatcher, const PhpCommand &command, ipc::WorkerSetup &setup) {
+  bool fits = true;
+  setup.size = sizeof setup;
+  setup.dispatcher = dispatcher;
+  setup.tracer = ::getpid();
+  setup.dumpable = plan.dumpable ? 1 : 0;
+  setup.subreaper = plan.subreaper ? 1 : 0;
+  setup.own_scan_dir = command.own_scan_dir ? 1 : 0;
+  put(setup.chroot, plan.chroot, fits);
+  put(setup.chdir, plan.chdir, fits);
+  put(setup.apparmor, plan.apparmor, fits);
+  put(setup.apparmor_folder, plan.apparmor_folder, fits);
+  bool titles = true; // ps may show a part of them
+  put(setup.worker_title, "php-cgi: pool " + plan.pool, titles);
+  put(setup.template_title, "php-cgi: template " + plan.pool, titles);
+  return fits;
+}
+
+// The preload library. An LD_PRELOAD of the operator's stays in force behind ours. The library is loaded through its
+// descriptor, so that the pool's user needs no access to the folder and the folder may have any name. False: that of
+// the operator's is too long.
+bool preload_library(std::vector<std::string> &environment, ipc::WorkerSetup &setup) {
+  std::string others;
   constexpr std::string_view kPreload = "LD_PRELOAD=";
   std::erase_if(environment, [&](const std::string &entry) {
     if (!entry.starts_with(kPreload))
       return false;
-    preload += ":" + entry.substr(kPreload.size());
+    others += (others.empty() ? "" : ":") + entry.substr(kPreload.size());
     return true;
   });
-  if (preload.size() > library.size())
-    add_variable(environment, ipc::kEnvPreload, preload.substr(library.size() + 1));
-  add_variable(environment, "LD_PRELOAD", preload);
-  add_variable(environment, ipc::kEnvControlFd, std::to_string(ipc::kTemplateControlFd));
-  add_variable(environment, ipc::kEnvDispatcherPid, std::to_string(dispatcher));
-  add_variable(environment, ipc::kEnvTracerPid, std::to_string(::getpid()));
-  add_variable(environment, ipc::kEnvWorkerTitle, "php-cgi: pool " + plan.pool);
-  add_variable(environment, ipc::kEnvTemplateTitle, "php-cgi: template " + plan.pool);
-  if (!plan.dumpable)
-    add_variable(environment, ipc::kEnvDumpable, "0");
-  if (plan.subreaper)
-    add_variable(environment, ipc::kEnvSubreaper, "1");
-  if (!plan.apparmor.empty()) {
-    add_variable(environment, ipc::kEnvAppArmor, "changeprofile " + plan.apparmor);
-    add_variable(environment, ipc::kEnvAppArmorFolder, plan.apparmor_folder);
-  }
-  if (!plan.chroot.empty())
-    add_variable(environment, ipc::kEnvChroot, plan.chroot);
-  if (!plan.chdir.empty())
-    add_variable(environment, ipc::kEnvChdir, plan.chdir);
+  bool fits = true;
+  put(setup.preload, others, fits);
+  environment.push_back(std::string(kPreload) + "/proc/self/fd/" + std::to_string(ipc::kTemplateLibraryFd) +
+                        (others.empty() ? "" : ":" + others));
+  environment.push_back(std::string(ipc::kEnvControlFd) + "=" + std::to_string(ipc::kTemplateControlFd));
+  return fits;
 }
 
 // php-cgi speaks FastCGI when fd 0 is a listening socket. The template's is never connected to: it has no name that
@@ -75,43 +81,62 @@ Result<sys::Fd> dummy_listener() {
   return fd;
 }
 
+// Descriptors of a template; `made` are those that live until it is exec'ed.
+sys::ExecResult plan_template(const SpawnerPlan &plan, const std::vector<sys::Fd> &fds, ipc::WorkerSetup &setup,
+                              sys::ExecPlan &exec, std::vector<sys::Fd> &made) {
+  auto dummy = dummy_listener();
+  if (!dummy.ok())
+    return {-1, sys::ExecStage::kFds, dummy.error().code};
+  if (!preload_library(exec.environment, setup))
+    return {-1, sys::ExecStage::kExec, ENAMETOOLONG};
+  auto file = sys::sealed_text("tqfpm-setup", std::string_view(reinterpret_cast<const char *>(&setup), sizeof setup));
+  if (!file.ok())
+    return {-1, sys::ExecStage::kFds, file.error().code};
+  exec.fds = {{dummy.value().get(), 0},
+              {fds[1].get(), 1},
+              {fds[2].get(), 2},
+              {fds[0].get(), ipc::kTemplateControlFd},
+              {plan.library.get(), ipc::kTemplateLibraryFd},
+              {file.value().get(), ipc::kTemplateSetupFd}};
+  made.push_back(std::move(dummy.value()));
+  made.push_back(std::move(file.value()));
+  return {};
+}
+
+void plan_worker(const std::vector<sys::Fd> &fds, const ipc::WorkerSetup &setup, sys::ExecPlan &exec) {
+  const std::string profile = setup.apparmor;
+  exec.fds = {{fds[0].get(), 0}, {fds[1].get(), 1}, {fds[2].get(), 2}};
+  exec.chroot = setup.chroot;
+  exec.directory = setup.chdir;
+  exec.apparmor = profile.empty() ? "" : "exec " + profile;
+  exec.apparmor_file = std::string(setup.apparmor_folder) + "/exec";
+  exec.subreaper = setup.subreaper != 0;
+  exec.death_signal = SIGTERM; // php-cgi finishes its request and ends
+  exec.tracer = setup.tracer;
+}
+
 sys::ExecResult start_php(const SpawnerPlan &plan, pid_t dispatcher, SpawnKind kind, const std::vector<sys::Fd> &fds) {
-  const auto made = plan.command(kind, fds.size() > 3 ? std::optional<int>(fds[3].get()) : std::nullopt);
-  if (!made.ok()) {
-    sys::log().error("[pool {}] spawner: settings of a web server: {}", plan.pool, made.error().message);
+  const auto command = plan.command(kind, fds.size() > 3 ? std::optional<int>(fds[3].get()) : std::nullopt);
+  if (!command.ok()) {
+    sys::log().error("[pool {}] spawner: settings of a web server: {}", plan.pool, command.error().message);
     return {-1, sys::ExecStage::kExec, EINVAL};
   }
-  const PhpCommand &command = made.value();
   sys::ExecPlan exec;
-  exec.path = command.path;
-  exec.arguments = command.arguments;
-  exec.environment = command.environment;
+  exec.path = command.value().path;
+  exec.arguments = command.value().arguments;
+  exec.environment = command.value().environment;
   exec.limit_files = plan.limit_files;
   exec.limit_core = plan.limit_core;
   exec.detach = true;
-  sys::Fd listener;
-  if (kind == SpawnKind::kTemplate) {
-    auto dummy = dummy_listener();
-    if (!dummy.ok())
-      return {-1, sys::ExecStage::kFds, dummy.error().code};
-    listener = std::move(dummy.value());
-    exec.fds = {{listener.get(), 0},
-                {fds[1].get(), 1},
-                {fds[2].get(), 2},
-                {fds[0].get(), ipc::kTemplateControlFd},
-                {plan.library.get(), ipc::kTemplateLibraryFd}};
-    prepare_template(plan, dispatcher, exec.environment);
-  } else {
-    std::erase_if(exec.environment, [](const std::string &entry) { return entry.starts_with(ipc::kEnvOwnScanDir); });
-    exec.fds = {{fds[0].get(), 0}, {fds[1].get(), 1}, {fds[2].get(), 2}};
-    exec.chroot = plan.chroot;
-    exec.directory = plan.chdir;
-    exec.apparmor = plan.apparmor.empty() ? "" : "exec " + plan.apparmor;
-    exec.apparmor_file = plan.apparmor_folder + "/exec";
-    exec.subreaper = plan.subreaper;
-    exec.death_signal = SIGTERM; // php-cgi finishes its request and ends
-    exec.tracer = ::getpid();
-  }
+  ipc::WorkerSetup setup{};
+  if (!make_setup(plan, dispatcher, command.value(), setup))
+    return {-1, sys::ExecStage::kExec, ENAMETOOLONG};
+  std::vector<sys::Fd> made;
+  if (kind == SpawnKind::kWorker)
+    plan_worker(fds, setup, exec);
+  else if (const sys::ExecResult failure = plan_template(plan, fds, setup, exec, made);
+           failure.stage != sys::ExecStage::kNone)
+    return failure;
   return sys::child_exec(exec);
 }
 

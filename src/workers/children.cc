@@ -12,6 +12,8 @@ namespace tqfpm::workers {
 
 namespace {
 
+constexpr std::size_t kMostEarly = 65536; // scripts may leave as many as they like
+
 class RealProcesses : public Processes {
 public:
   bool kill(pid_t pid, int number) override { return ::kill(pid, number) == 0; }
@@ -49,7 +51,7 @@ bool Children::next(Ended &ended) {
   if (const auto found = known_.find(end->pid); found != known_.end()) {
     ended.who = found->second;
     known_.erase(found);
-  } else if (expected_ > 0) {
+  } else if (expected_ > 0 && early_.size() < kMostEarly) {
     early_[end->pid] = end->status;
   }
   return true;

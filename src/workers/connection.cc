@@ -13,6 +13,7 @@ namespace tqfpm::workers {
 namespace {
 // Shared by all connections: an incomplete record is copied out before the next read. Room for two records, at least.
 constexpr std::size_t kReadSize = 256U << 10;
+constexpr int kMostReads = 8; // of one that has ended: others may hold its connection, and write
 char read_buffer[kReadSize];
 } // namespace
 
@@ -126,7 +127,7 @@ Connection::Received Connection::read(bool all) {
     more_ = true;
     return scan(read_buffer, length);
   }
-  while (connected() && (!held_ || all)) {
+  for (int reads = 0; connected() && (!held_ || all) && reads < kMostReads; ++reads) {
     const std::size_t have = tail_.size();
     memcpy(read_buffer, tail_.data(), have);
     const ssize_t got = ::recv(fd_.get(), read_buffer + have, kReadSize - have, MSG_DONTWAIT);

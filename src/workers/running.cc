@@ -309,7 +309,8 @@ void Running::lose(Worker &worker) {
   event.kind = Event::Kind::kLost;
   event.request = request;
   event.worker = worker.id;
-  event.text = kNoAnswer;
+  event.timed_out = worker.task.timed_out;
+  event.text = event.timed_out ? "timeout" : kNoAnswer;
   context_.events.push(std::move(event));
 }
 
@@ -362,11 +363,10 @@ void Running::wants_connection(Worker &worker, TimePoint now) {
   if (context_.roster.state(worker) == WorkerState::kStopping)
     return;
   if (worker.connection.connected()) {
-    if (receive(worker, true, now)) {
+    const bool more = worker.life.reads++ < kLastReads && receive(worker, true, now);
+    if (more || !worker.connection.connected())
       context_.roster.note(worker.id);
-      return;
-    }
-    if (worker.connection.connected())
+    else
       ending_.misbehaved(worker, "a wish for a connection while it has one", now);
     return;
   }
@@ -374,6 +374,7 @@ void Running::wants_connection(Worker &worker, TimePoint now) {
   switch (context_.launcher->connect(worker)) {
   case Launcher::Tried::kDone:
     worker.channel.wants_connection = false;
+    worker.life.reads = 0;
     shortage_said_ = false;
     become_idle(worker, now);
     return;

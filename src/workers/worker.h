@@ -46,7 +46,7 @@ struct WorkerLife {
   unsigned batch = 0;                // of the template that it was forked from
   std::optional<status::Metric> end; // why it has been told to end, or killed; none: it was not
   std::optional<int> status;         // it has ended: its wait status
-  unsigned reads = 0;                // of its connection since then
+  unsigned reads = 0;                // of its connection since then, or since it wants another one
   TimePoint killed{};                // when it was sent SIGKILL last
 };
 

@@ -20,6 +20,13 @@ def send_fds(sock, data, fds):
     sock.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))])
 
 
+def worker_setup():
+    """ipc::WorkerSetup."""
+    texts = (b"", b"", b"", b"", b"php-cgi: pool test", b"php-cgi: template test", b"")
+    layout = "=IiiBBBx4096s4096s4096s256s256s256s4096s"
+    return struct.pack(layout, struct.calcsize(layout), os.getpid(), 0, 1, 0, 0, *texts)
+
+
 class Template:
     """One template; this process must be a child subreaper (see become_subreaper)."""
 
@@ -29,16 +36,18 @@ class Template:
         dummy.bind("")
         dummy.listen(1)
         library = os.open(LIBRARY, os.O_RDONLY)
-        script = f"exec 0<&{dummy.fileno()} 3<&{theirs.fileno()} 4<&{library}; exec {program} {' '.join(arguments)}"
-        env = {"PATH": os.environ["PATH"], "LD_PRELOAD": "/proc/self/fd/4", "TQFPM_TEMPLATE_FD": "3", "TQFPM_DISPATCHER_PID": str(os.getpid()),
-               "TQFPM_WORKER_TITLE": "php-cgi: pool test", "TQFPM_TEMPLATE_TITLE": "php-cgi: template test", "PHP_FCGI_MAX_REQUESTS": "0"}
+        setup = os.memfd_create("setup")
+        os.write(setup, worker_setup())
+        script = f"exec 0<&{dummy.fileno()} 3<&{theirs.fileno()} 4<&{library} 5<&{setup}; exec {program} {' '.join(arguments)}"
+        env = {"PATH": os.environ["PATH"], "LD_PRELOAD": "/proc/self/fd/4", "TQFPM_TEMPLATE_FD": "3", "PHP_FCGI_MAX_REQUESTS": "0"}
         # env(1) sets the variables in the last moment, so that bash itself is not preloaded.
         words = " ".join(f"{k}='{v}'" for k, v in env.items())
         self.process = subprocess.Popen(["bash", "-c", script.replace("exec " + program, f"exec env -i {words} {program}")],
-                                        pass_fds=[dummy.fileno(), theirs.fileno(), library])
+                                        pass_fds=[dummy.fileno(), theirs.fileno(), library, setup])
         theirs.close()
         dummy.close()
         os.close(library)
+        os.close(setup)
         self.control.settimeout(20)
 
     def reply(self):
