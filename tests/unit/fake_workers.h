@@ -246,6 +246,7 @@ public:
   using Kind = workers::Event::Kind;
 
   explicit FakePool(bool fork_mode = true) : fork_mode_(fork_mode) {
+    (void)::signal(SIGPIPE, SIG_IGN);
     pool.name = "www";
     pool.php_binary = "/usr/bin/php-cgi";
     pool.pm = config::ProcessManagerKind::kStatic;
