@@ -63,8 +63,9 @@ PROCESS_DIRS := sys ipc master spawner web workers dispatcher
 TESTED_DIRS  := sys web workers dispatcher spawner
 sources = $(foreach d,$(1),$(wildcard src/$(d)/*.cc))
 objects = $(patsubst src/%.cc,$(BUILD)/%.o,$(call sources,$(1)))
-PURE_OBJS    := $(call objects,$(PURE_DIRS))
-PROCESS_OBJS := $(call objects,$(PROCESS_DIRS))
+PURE_FILES   := master/handover_state
+PURE_OBJS    := $(call objects,$(PURE_DIRS)) $(PURE_FILES:%=$(BUILD)/%.o)
+PROCESS_OBJS := $(filter-out $(PURE_OBJS),$(call objects,$(PROCESS_DIRS)))
 TEST_OBJS    := $(patsubst tests/unit/%.cc,$(BUILD)/tests/%.o,$(wildcard tests/unit/*.cc))
 PURE         := $(BUILD)/libtqfpm-pure.a
 ALL_SOURCES  := $(call sources,. $(PURE_DIRS) $(PROCESS_DIRS) preload tools) $(wildcard tests/unit/*.cc)

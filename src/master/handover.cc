@@ -3,14 +3,13 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <charconv>
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
-#include <sstream>
 
 #include "base/wait_status.h"
 #include "config/dump.h"
+#include "master/handover_state.h"
 #include "master/master.h"
 #include "sys/log.h"
 #include "sys/paths.h"
@@ -30,77 +29,51 @@ void protect(int fd) {
   (void)::fcntl(fd, F_SETFD, FD_CLOEXEC);
 }
 
-// One line a thing: words separated by tabs, the free text last.
-std::string write_state(int config, const std::vector<std::unique_ptr<Pool>> &pools, int processes) {
-  std::string state = "tqfpm-state\t1\n";
-  state += fmt::format("config\t{}\t-\n", config);
-  keep(processes);
-  state += fmt::format("processes\t{}\t-\n", processes);
+// What stays open over the exec.
+std::vector<StateEntry> state_of(int config, const std::vector<std::unique_ptr<Pool>> &pools, int processes) {
+  using Kind = StateEntry::Kind;
+  std::vector<StateEntry> entries = {{Kind::kConfig, config, "-"}, {Kind::kProcesses, processes, "-"}};
   for (const auto &pool : pools) {
-    const auto add_socket = [&state](const sys::Fd &fd, bool given, const config::Address &address) {
-      if (!fd.valid())
-        return;
-      keep(fd.get());
-      state += fmt::format("{}\t{}\t{}\n", given ? "given" : "socket", fd.get(), address.text);
+    const auto add_socket = [&entries](const sys::Fd &fd, bool given, const config::Address &address) {
+      if (fd.valid())
+        entries.push_back({given ? Kind::kGiven : Kind::kSocket, fd.get(), address.text});
     };
     add_socket(pool->listener, pool->listener_given, pool->config.listen);
     add_socket(pool->status_listener, pool->status_listener_given, pool->config.pm_status_listen);
-    if (pool->scoreboard_fd.valid()) {
-      keep(pool->scoreboard_fd.get());
-      state += fmt::format("board\t{}\t{}\n", pool->scoreboard_fd.get(), pool->name);
-    }
-    for (const auto &generation : pool->generations) {
-      keep(generation->control.get());
-      state += fmt::format("generation\t{}\t{}\t{}\t{}\t{}\n", generation->control.get(), generation->pid,
-                           generation->number, static_cast<int>(generation->phase), pool->name);
-    }
-  }
-  return state;
-}
-
-void protect_again(const std::vector<std::unique_ptr<Pool>> &pools, int processes) {
-  protect(processes);
-  for (const auto &pool : pools) {
-    protect(pool->listener.get());
-    protect(pool->status_listener.get());
-    protect(pool->scoreboard_fd.get());
+    if (pool->scoreboard_fd.valid())
+      entries.push_back({Kind::kBoard, pool->scoreboard_fd.get(), pool->name});
     for (const auto &generation : pool->generations)
-      protect(generation->control.get());
+      entries.push_back({Kind::kGeneration, generation->control.get(), pool->name, generation->pid, generation->number,
+                         static_cast<int>(generation->phase)});
   }
+  return entries;
 }
 
-void read_line(const std::string &line, Inheritance &inheritance) {
-  std::istringstream words(line);
-  std::string kind;
-  int fd = -1;
-  words >> kind >> fd;
-  if (fd < 3)
-    return;
-  protect(fd);
-  if (kind == "generation") {
-    Inheritance::Member member;
-    int phase = 0;
-    words >> member.pid >> member.number >> phase;
-    member.phase = static_cast<Phase>(phase);
-    words.get();
-    std::getline(words, member.pool);
-    member.control = sys::Fd(fd);
-    inheritance.generations.push_back(std::move(member));
-    return;
-  }
-  words.get();
-  std::string text;
-  std::getline(words, text);
-  if (kind == "socket" || kind == "given")
-    inheritance.sockets.push_back({text, sys::Fd(fd), kind == "given"});
-  else if (kind == "board")
-    inheritance.scoreboards.push_back({text, sys::Fd(fd)});
-  else if (kind == "processes")
-    inheritance.processes = sys::Fd(fd);
-  else if (kind == "config") {
-    const sys::Fd file(fd);
-    if (auto content = sys::read_fd(file.get()); content.ok())
+void inherit(StateEntry &entry, Inheritance &inheritance) {
+  static_assert(static_cast<int>(Phase::kDraining) == StateEntry::kPhases - 1);
+  protect(entry.fd);
+  sys::Fd fd(entry.fd);
+  switch (entry.kind) {
+  case StateEntry::Kind::kConfig:
+    if (auto content = sys::read_fd(fd.get()); content.ok())
       inheritance.config_text = std::move(content.value());
+    return;
+  case StateEntry::Kind::kProcesses:
+    inheritance.processes = std::move(fd);
+    return;
+  case StateEntry::Kind::kSocket:
+  case StateEntry::Kind::kGiven:
+    inheritance.sockets.push_back({std::move(entry.text), std::move(fd), entry.kind == StateEntry::Kind::kGiven});
+    return;
+  case StateEntry::Kind::kBoard:
+    inheritance.scoreboards.push_back({std::move(entry.text), std::move(fd)});
+    return;
+  case StateEntry::Kind::kGeneration:
+    inheritance.generations.push_back(
+        {std::move(entry.text), entry.number, entry.pid, static_cast<Phase>(entry.phase), std::move(fd)});
+    return;
+  case StateEntry::Kind::kUnknown:
+    return; // closed: nobody here would
   }
 }
 
@@ -119,12 +92,12 @@ Error reexec(const std::vector<std::string> &command, const config::Config &conf
   auto text = sys::sealed_text("tqfpm-config", config::dump(config));
   if (!text.ok())
     return text.error();
-  auto state = sys::sealed_text("tqfpm-state", write_state(text.value().get(), pools, processes));
-  if (!state.ok()) {
-    protect_again(pools, processes);
+  const std::vector<StateEntry> entries = state_of(text.value().get(), pools, processes);
+  auto state = sys::sealed_text("tqfpm-state", state_text(entries));
+  if (!state.ok())
     return state.error();
-  }
-  keep(text.value().get());
+  for (const StateEntry &each : entries)
+    keep(each.fd);
   keep(state.value().get());
   ::setenv(kStateVariable, std::to_string(state.value().get()).c_str(), 1);
   sys::log().notice("reloading: execvp(\"{}\", {{{}}})", program, printable(command));
@@ -143,7 +116,8 @@ Error reexec(const std::vector<std::string> &command, const config::Config &conf
   const int code = errno;
   (void)::sigprocmask(SIG_SETMASK, &before, nullptr);
   ::unsetenv(kStateVariable);
-  protect_again(pools, processes);
+  for (const StateEntry &each : entries)
+    protect(each.fd);
   return Error{"cannot execute " + program + ": " + strerror(code), code};
 }
 
@@ -155,9 +129,8 @@ Inheritance take_inheritance() {
     const sys::Fd fd(std::atoi(variable));
     ::unsetenv(kStateVariable);
     const auto state = sys::read_fd(fd.get());
-    std::istringstream lines(state.ok() ? state.value() : "");
-    for (std::string line; std::getline(lines, line);)
-      read_line(line, inheritance);
+    for (StateEntry &each : parse_state(state.ok() ? state.value() : ""))
+      inherit(each, inheritance);
   }
   for (sys::Fd &fd : sys::sd_sockets()) {
     std::string address = sys::bound_address(fd.get());
