@@ -84,7 +84,7 @@ void Params::index_all(std::size_t pairs) {
 void Params::index(const PairReader::Pair &pair) {
   index_.push_back(Entry{static_cast<std::uint32_t>(pair.name.data() - content_.data()),
                          static_cast<std::uint32_t>(pair.name.size()), static_cast<std::uint32_t>(pair.value.size()),
-                         false});
+                         0});
 }
 
 void Params::set(std::string_view name, std::string_view value) {
@@ -129,7 +129,7 @@ bool Params::hide(std::string_view name) {
     if (!is_called(entry, name))
       continue;
     content_[entry.name_offset + underscore] = '.';
-    entry.hidden = true;
+    entry.hidden_by = static_cast<std::uint32_t>(underscore) + 1;
     any = true;
   }
   return any;
@@ -139,11 +139,10 @@ bool Params::is_called(const Entry &entry, std::string_view name) const {
   if (entry.name_length != name.size())
     return false;
   const std::string_view own = std::string_view(content_).substr(entry.name_offset, entry.name_length);
-  if (!entry.hidden)
+  if (entry.hidden_by == 0)
     return own == name;
-  const std::size_t dot = name.find('_');
-  return dot != std::string_view::npos && own.substr(0, dot) == name.substr(0, dot) &&
-         own.substr(dot + 1) == name.substr(dot + 1);
+  const std::size_t dot = entry.hidden_by - 1;
+  return name[dot] == '_' && own.substr(0, dot) == name.substr(0, dot) && own.substr(dot + 1) == name.substr(dot + 1);
 }
 
 std::optional<std::string_view> Params::find(std::string_view name) const {

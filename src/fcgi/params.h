@@ -69,7 +69,7 @@ private:
     std::uint32_t name_offset;
     std::uint32_t name_length;
     std::uint32_t value_length; // the value follows the name
-    bool hidden;
+    std::uint32_t hidden_by;    // one more than where a dot stands for an underscore of the name; 0: nowhere
   };
   static_assert(sizeof(Entry) == 16);
   std::string content_;

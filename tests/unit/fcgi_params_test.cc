@@ -107,5 +107,16 @@ TEST(BasicUser, FromTheAuthorizationHeader) {
   EXPECT_EQ(php::basic_user(""), "");
 }
 
+TEST(Params, AHiddenOneIsFoundByItsOwnNameAlone) {
+  Params params;
+  ASSERT_EQ(params.assign(pair("A_B", "1") + pair("X_Y_Z", "2")), Params::Verdict::kGood);
+  EXPECT_TRUE(params.hide("A_B"));
+  EXPECT_TRUE(params.hide("X_Y_Z"));
+  EXPECT_EQ(params.get("A_B"), "1");
+  EXPECT_EQ(params.get("X_Y_Z"), "2");
+  for (const char *name : {"A.B", "A._", "AX_", "A.B_", "X._Z", "X.Y_", "X.Y.Z", "X_Y.Z", "X__Z"})
+    EXPECT_FALSE(params.find(name).has_value()) << name;
+}
+
 } // namespace
 } // namespace tqfpm::fcgi
