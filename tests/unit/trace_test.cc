@@ -189,6 +189,8 @@ TEST_P(EachVersion, WhatMakesNoSenseIsNotBelieved) {
   EXPECT_EQ(lines(php.walk()), "running = /a.php:0\nf() /a.php:101\n");
   php.put<Address>(function + 8, 0x4141414141414140); // name
   EXPECT_EQ(lines(php.walk()), "running = /a.php:0\n" + kUnknown + "() /a.php:101\n");
+  php.put<Address>(function + 8, php.string(""));
+  EXPECT_EQ(lines(php.walk()), "running = /a.php:0\n" + kUnknown + "() /a.php:101\n");
   php.put<Address>(function + 16, function); // scope
   EXPECT_EQ(lines(php.walk()), "running = /a.php:0\n" + kUnknown + "::" + kUnknown + "() /a.php:101\n");
   php.put<Address>(function + php.layout().filename, 3);
