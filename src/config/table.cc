@@ -77,7 +77,10 @@ const Row *find_row(Scope scope, std::string_view name) {
 }
 
 std::string nearest_name(Scope scope, const std::string &name) {
+  constexpr std::size_t kLongest = 64; // the longest names have half of it; whole lines that are none take long
   std::string nearest;
+  if (name.size() > kLongest)
+    return nearest;
   std::size_t best = std::max<std::size_t>(2, name.size() / 4) + 1;
   for (const Row &row : table()) {
     const std::size_t distance = edit_distance(lower(name), row.name);
