@@ -282,6 +282,8 @@ std::string PathArray::print(const std::string &name, const Value &value) {
 std::string Settings::parse(const Entry &entry, const Range &, Value &value) {
   if (!entry.array_key || entry.array_key->empty())
     return "You must provide a key for field '" + entry.key + "'";
+  if (entry.array_key->find('\0') != std::string::npos || entry.value.find('\0') != std::string::npos)
+    return "a null byte in the key or the value";
   const auto found =
       std::find_if(value.begin(), value.end(), [&](const KeyValue &each) { return each.key == *entry.array_key; });
   if (found != value.end())

@@ -6,6 +6,7 @@
 
 #include "base/networks.h"
 #include "base/text.h"
+#include "php/ini_text.h"
 
 namespace tqfpm::config {
 
@@ -22,6 +23,7 @@ public:
     pages();
     paths();
     clients();
+    php_settings();
     others();
   }
 
@@ -39,6 +41,7 @@ private:
   void page(const char *directive, const char *name, const std::string &path);
   void paths();
   void clients();
+  void php_settings();
   void others();
 
   LoadResult &result_;
@@ -134,6 +137,21 @@ void PoolRules::clients() {
   }
   if (!any)
     say(Severity::kWarning, "listen.allowed_clients", "There are no allowed addresses: nobody can connect");
+}
+
+void PoolRules::php_settings() {
+  const std::pair<const char *, const std::vector<KeyValue> *> all[] = {
+      {"php_value", &pool_.php_value},
+      {"php_flag", &pool_.php_flag},
+      {"php_admin_value", &pool_.php_admin_value},
+      {"php_admin_flag", &pool_.php_admin_flag},
+  };
+  for (const auto &[directive, settings] : all) {
+    for (const KeyValue &each : *settings) {
+      if (!php::is_setting_name(each.key))
+        error(directive, fmt::format("'{}' cannot be the name of a PHP setting", safe(each.key)));
+    }
+  }
 }
 
 void PoolRules::others() {

@@ -4,6 +4,7 @@
 #include <map>
 
 #include "config/ini_source.h"
+#include "php/ini_text.h"
 
 namespace tqfpm::config {
 
@@ -39,12 +40,6 @@ void forget(std::vector<KeyValue> &settings, const std::string &key) {
   std::erase_if(settings, [&](const KeyValue &each) { return each.key == key; });
 }
 
-bool is_name(const std::string &key) {
-  return !key.empty() && std::all_of(key.begin(), key.end(), [](unsigned char c) {
-    return std::isalnum(c) != 0 || c == '_' || c == '.' || c == '-';
-  });
-}
-
 class Texts {
 public:
   explicit Texts(WebValues &values) : values_(values) {}
@@ -71,8 +66,8 @@ void Texts::read(std::string_view text, bool flags, Settings &settings) {
     KeyValue setting{item.entry.key, item.entry.value};
     // The script is judged before PHP looks for it: what moves PHP's search elsewhere is the pool's own business.
     const bool moves = setting.key == "doc_root" || setting.key == "user_dir";
-    const bool good = !moves && item.kind == IniItem::Kind::kEntry && !item.entry.array_key && is_name(setting.key) &&
-                      setting.value.find('\0') == std::string::npos;
+    const bool good = !moves && item.kind == IniItem::Kind::kEntry && !item.entry.array_key &&
+                      php::is_setting_name(setting.key) && setting.value.find('\0') == std::string::npos;
     const std::string name = setting.key.substr(0, 80);
     std::vector<KeyValue> flag;
     if (!good)

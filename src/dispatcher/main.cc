@@ -229,7 +229,7 @@ int dispatcher_main(const spawner::PhpOptions &php) {
   ::umask(022);
   (void)::prctl(PR_SET_CHILD_SUBREAPER, 1);
   raise_file_limit();
-  start.folders = sys::folders_in(pool.chroot.empty() ? "/" : pool.chroot);
+  start.folders = spawner::section_folders(pool, sys::folders_in(pool.chroot.empty() ? "/" : pool.chroot));
   sys::Fd library = open_library(pool);
   auto user = pool_identity(pool);
   auto own = own_identity(start.config.global);

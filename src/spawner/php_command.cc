@@ -1,47 +1,22 @@
 #include "spawner/php_command.h"
 
 #include <algorithm>
-#include <cctype>
 
 #include "base/text.h"
 #include "ipc/control.h"
+#include "php/ini_text.h"
+#include "php/script_path.h"
 #include "sys/files.h"
 
 namespace tqfpm::spawner {
 
 namespace {
 
-// Constants and their combinations (E_ALL & ~E_NOTICE) and numbers must reach PHP unquoted to be evaluated.
-bool is_expression(const std::string &value) {
-  if (value.empty() || std::isalnum(static_cast<unsigned char>(value.front())) == 0)
-    return false;
-  return std::all_of(value.begin(), value.end(), [](unsigned char c) {
-    return std::isupper(c) != 0 || std::isdigit(c) != 0 || c == '_' || c == ' ' || c == '&' || c == '|' || c == '~' ||
-           c == '^';
-  });
-}
-
-// PHP's INI syntax: '...' is taken as it is, pieces side by side are joined, and so a ' stands in "..." .
-std::string quoted(const std::string &value) {
-  std::string out;
-  for (std::size_t at = 0; at < value.size();) {
-    const bool apostrophe = value[at] == '\'';
-    const std::size_t end =
-        std::min(apostrophe ? value.find_first_not_of('\'', at) : value.find('\'', at), value.size());
-    const char mark = apostrophe ? '"' : '\'';
-    out += mark + value.substr(at, end - at) + mark;
-    at = end;
-  }
-  return out.empty() ? "\"\"" : out;
-}
-
-std::string ini_value(const std::string &value) {
-  return is_expression(value) ? value : quoted(value);
-}
-
 void add_settings(std::vector<std::string> &arguments, const std::vector<config::KeyValue> &settings) {
-  for (const config::KeyValue &each : settings)
-    arguments.push_back(define_argument(each.key, each.value));
+  for (const config::KeyValue &each : settings) {
+    if (const std::string line = php::ini_line(each.key, each.value); !line.empty())
+      arguments.push_back("-d" + line);
+  }
 }
 
 // Settings that PHP itself does not let scripts change, and that it does not take at the start of a request: locking
@@ -53,19 +28,27 @@ bool lockable(const config::KeyValue &setting) {
          std::find(std::begin(kFixed), std::end(kFixed), setting.key) == std::end(kFixed);
 }
 
+// The lines of each section of a folder.
+std::string locked_values(const config::PoolConfig &pool) {
+  std::string values = "cgi.fix_pathinfo=${tqfpm.fix_pathinfo}\n"; // see add_path_settings
+  for (const auto *settings : {&pool.php_admin_value, &pool.php_admin_flag}) {
+    for (const config::KeyValue &each : *settings)
+      values += lockable(each) ? php::ini_line(each.key, each.value) + "\n" : "";
+  }
+  return values;
+}
+
 // php-cgi takes what a [PATH=/folder] section says for scripts below the folder, and neither ini_set() nor .user.ini
 // can change it. It looks at every folder on the way to the script but the root itself: one section for each folder in
 // it. A -d argument is a line of php.ini, and may be several.
 void add_locks(std::vector<std::string> &arguments, const config::PoolConfig &pool,
                const std::vector<std::string> &folders) {
-  std::string values = "cgi.fix_pathinfo=${tqfpm.fix_pathinfo}\n"; // see add_path_settings
-  for (const auto *settings : {&pool.php_admin_value, &pool.php_admin_flag}) {
-    for (const config::KeyValue &each : *settings)
-      values += lockable(each) ? each.key + "=" + ini_value(each.value) + "\n" : "";
-  }
+  const std::string values = locked_values(pool);
   std::vector<std::string> paths = {".", "/."}; // see php::locked_script
-  for (const std::string &folder : folders)
-    paths.push_back("/" + folder);
+  for (const std::string &folder : folders) {
+    if (php::is_section_name(folder))
+      paths.push_back("/" + folder);
+  }
   for (const std::string &path : paths)
     arguments.push_back("-dtqfpm.locked=1\n[PATH=" + path + "]\n" + values);
 }
@@ -132,8 +115,8 @@ bool is_ours(const std::string &name) {
 
 } // namespace
 
-std::string define_argument(const std::string &key, const std::string &value) {
-  return "-d" + key + "=" + ini_value(value);
+std::vector<std::string> section_folders(const config::PoolConfig &pool, const std::vector<std::string> &folders) {
+  return php::section_folders(folders, locked_values(pool).size());
 }
 
 bool has_locked_values(const config::PoolConfig &pool) {
@@ -171,7 +154,7 @@ PhpCommand php_command(const config::PoolConfig &pool, const PhpOptions &options
   add_settings(command.arguments, pool.php_flag);
   add_settings(command.arguments, pool.php_admin_value);
   add_settings(command.arguments, pool.php_admin_flag);
-  command.arguments.push_back(define_argument("fastcgi.logging", "1"));
+  command.arguments.emplace_back("-dfastcgi.logging=1");
   add_path_settings(command, path_settings(pool, options), asks_ini);
   add_locks(command.arguments, pool, folders);
 

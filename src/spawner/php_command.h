@@ -36,8 +36,9 @@ struct PathSettings {
 };
 PathSettings path_settings(const config::PoolConfig &pool, const PhpOptions &options);
 
-// "-d" argument for one setting, quoted so that php-cgi's parser reads back exactly `value`.
-std::string define_argument(const std::string &key, const std::string &value);
+// Those of `folders` (sorted) whose sections fit into the command of this pool, for php_command() and
+// php::locked_script().
+std::vector<std::string> section_folders(const config::PoolConfig &pool, const std::vector<std::string> &folders);
 
 // Has the pool values that scripts must not change and could?
 bool has_locked_values(const config::PoolConfig &pool);

@@ -181,6 +181,17 @@ TEST(Load, Messages) {
             "/etc/a.conf:6: [pool www] 'request_slowlog_timeout' can't be greater than 'request_terminate_timeout'");
 }
 
+TEST(Load, NamesAndValuesThatPhpWouldNotRead) {
+  EXPECT_EQ(only_message(kPool + "php_admin_value[on] = 1\n"),
+            "/etc/a.conf:5: [pool www] 'on' cannot be the name of a PHP setting");
+  EXPECT_EQ(only_message(kPool + "php_flag[a b] = on\n"),
+            "/etc/a.conf:5: [pool www] 'a b' cannot be the name of a PHP setting");
+  EXPECT_EQ(only_message(kPool + "php_value[a] = b" + std::string(1, 0) + "c\n"),
+            "/etc/a.conf:5: [pool www] php_value: a null byte in the key or the value");
+  EXPECT_EQ(only_message(kPool + "env[A] = b" + std::string(1, 0) + "c\n"),
+            "/etc/a.conf:5: [pool www] env: a null byte in the key or the value");
+}
+
 TEST(Load, DynamicRules) {
   const auto with = [](const std::string &numbers) {
     return only_message("[a]\nlisten = 1\npm = dynamic\npm.max_children = 5\n" + numbers);

@@ -35,6 +35,13 @@ TEST(WebValues, WhatIsNoSettingIsAMistake) {
   EXPECT_EQ(values.user.size(), 1U);
 }
 
+// PHP would end reading at them, and the settings behind would be lost.
+TEST(WebValues, WordsThatAreValuesAreNoNames) {
+  const WebValues values = web_values("on=1\nNULL=1\nno=1\nnone=1\nTrue=1", "off=on\nyes=on", "false=1", "");
+  EXPECT_EQ(values.mistakes.size(), 8U);
+  EXPECT_TRUE(values.empty());
+}
+
 TEST(WebValues, MistakesAreToldUpToANumber) {
   std::string text;
   for (int i = 0; i < 100; ++i)
