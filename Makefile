@@ -86,6 +86,7 @@ help:
 	@echo 'make unit, make process, make lint  one part of make check (tests/README.md)'
 	@echo 'make demo       serve real PHP pages through nginx and show them (KEEP=1 leaves it running)'
 	@echo 'make bench      compare with php-fpm in one run, in ratios'
+	@echo 'make fuzz       look for inputs that break a parser, SECONDS=60 for each;  make fuzz-corpus: the known ones alone'
 	@echo 'make install    into prefix=$(prefix) (DESTDIR= is honoured)'
 	@echo 'make format     clang-format'
 	@echo 'make docs       man pages and sample configuration from the directive table'
@@ -145,7 +146,7 @@ process: all
 lint: $(BUILD)/gendoc $(PURE)
 	tests/lint/run $(BUILD)
 format:
-	clang-format -i $(ALL_SOURCES) $(filter %.h,$(ALL_HEADERS))
+	clang-format -i $(ALL_SOURCES) $(filter %.h,$(ALL_HEADERS)) $(wildcard tests/fuzz/*.cc tests/fuzz/*.h)
 
 docs: $(BUILD)/gendoc
 	$(BUILD)/gendoc --man >man/tqfpm.conf.5.new && mv man/tqfpm.conf.5.new man/tqfpm.conf.5
@@ -158,6 +159,41 @@ demo: install-deps
 bench: install-deps
 	$(MAKE) $(JOBS) all
 	tests/bench/run
+
+# --- fuzzing --------------------------------------------------------------------------------------------------------
+# libFuzzer is clang's; everything that a target links is compiled by it, into a folder of its own.
+FUZZ       := build/fuzz
+FUZZ_CXX   := clang++
+FUZZ_NAMES := $(patsubst tests/fuzz/%_fuzz.cc,%,$(wildcard tests/fuzz/*_fuzz.cc))
+FUZZ_BINS  := $(FUZZ_NAMES:%=$(FUZZ)/bin/%)
+FUZZ_FLAGS := -std=c++20 -iquote src -iquote tests/fuzz -iquote tests/unit -D_GNU_SOURCE -MMD -MP $(WARNINGS) -O1 -g \
+	-fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+FUZZ_OBJS  := $(PURE_OBJS:$(BUILD)/%=$(FUZZ)/%)
+FUZZ_PURE  := $(FUZZ)/libtqfpm-pure.a
+SECONDS    = 60
+
+.PHONY: fuzz fuzz-build fuzz-corpus fuzz-merge
+fuzz-build: $(FUZZ_BINS)
+# Each target for SECONDS, one after the other; what it finds is kept in $(FUZZ)/found.
+fuzz: fuzz-build
+	tests/fuzz/run search $(FUZZ) $(SECONDS)
+# The stored inputs alone, once.
+fuzz-corpus:
+	@$(MAKE) $(JOBS) WERROR=1 fuzz-build
+	tests/fuzz/run corpus $(FUZZ)
+# Adds to the stored inputs what `make fuzz` has found that reaches more.
+fuzz-merge: fuzz-build
+	tests/fuzz/run merge $(FUZZ)
+
+$(FUZZ)/%.o: src/%.cc
+	$(call say,FUZZ $<)mkdir -p $(@D); $(FUZZ_CXX) $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link -c -o $@ $<
+$(FUZZ)/%_fuzz.o: tests/fuzz/%_fuzz.cc
+	$(call say,FUZZ $<)mkdir -p $(@D); $(FUZZ_CXX) $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link -c -o $@ $<
+$(FUZZ_PURE): $(FUZZ_OBJS)
+	$(call say,AR   $@)rm -f $@; ar rcs $@ $^
+$(FUZZ)/bin/php_command: $(FUZZ)/spawner/php_command.o
+$(FUZZ_BINS): $(FUZZ)/bin/%: $(FUZZ)/%_fuzz.o $(FUZZ_PURE)
+	$(call say,LINK $@)mkdir -p $(@D); $(FUZZ_CXX) $(FUZZ_FLAGS) -fsanitize=fuzzer -o $@ $^ -linih -lfmt
 
 # --- install --------------------------------------------------------------------------------------------------------
 install: all
