@@ -41,7 +41,7 @@ SANFLAGS := $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all -f
 HARDEN   := -fstack-protector-strong -fPIE $(if $(SANITIZE),,-D_FORTIFY_SOURCE=2)
 ALL_CXXFLAGS := -std=c++20 -iquote src -D_GNU_SOURCE -MMD -MP $(WARNINGS) $(HARDEN) $(CPPFLAGS) $(CXXFLAGS) $(SANFLAGS)
 ALL_LDFLAGS  := -pie -Wl,-z,relro,-z,now $(LDFLAGS) $(SANFLAGS)
-LIBS := -lev -linih -lcap -lfmt -lacl
+LIBS := -lev -linih -lcap -lfmt -lacl -pthread
 ifeq ($(WITH_SYSTEMD),1)
 LIBS += -lsystemd
 DEFS += -DTQFPM_WITH_SYSTEMD=1

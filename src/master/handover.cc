@@ -106,7 +106,12 @@ Error reexec(const std::vector<std::string> &command, const config::Config &conf
     arguments.push_back(
         const_cast<char *>(word.c_str())); // NOLINT(cppcoreguidelines-pro-type-const-cast): execv's type
   arguments.push_back(nullptr);
-  sys::log().sink().finish(milliseconds(100));
+  sys::log().sink().finish(seconds(1));
+  if (sys::log().sink().stands()) { // exec would wait for the thread that writes, and nobody would answer meanwhile
+    ::unsetenv(kStateVariable);
+    protect_again(pools, processes);
+    return Error{"error_log cannot be written at the moment", EIO};
+  }
   // Pending signals are kept for the new image, which unblocks them when it can obey.
   sigset_t all;
   sigset_t before;

@@ -25,11 +25,6 @@ bool is_pipe(const struct stat &info) {
   return S_ISFIFO(info.st_mode);
 }
 
-// Not there now, but perhaps later.
-bool is_temporary(int code) {
-  return code == EAGAIN || code == ENOSPC || code == EDQUOT || code == ENOBUFS || code == ENOMEM;
-}
-
 } // namespace
 
 Fd own_description(int fd) {
@@ -63,7 +58,8 @@ Result<Fd> open_log(const std::string &path) {
   return fd.valid() ? Result<Fd>(std::move(fd)) : fail();
 }
 
-LogSink::LogSink() = default;
+LogSink::LogSink() : LogSink(&::write) {}
+LogSink::LogSink(FileWriter::Write write) : write_(std::move(write)) {}
 LogSink::~LogSink() = default;
 
 LogSink::Kind LogSink::kind_of(int fd) const {
@@ -77,14 +73,23 @@ LogSink::Kind LogSink::kind_of(int fd) const {
 
 void LogSink::take(Fd fd) {
   watch_.reset();
-  fd_ = std::move(fd);
-  kind_ = kind_of(fd_.get());
   front_sent_ = 0; // a line that was cut is whole in the new file
+  const Kind kind = kind_of(fd.get());
+  if (kind != Kind::kFile)
+    leave_file();
+  kind_ = kind;
+  if (has_writer() || (kind == Kind::kFile && loop_ != nullptr)) {
+    fd_.reset();
+    hand_over(std::move(fd));
+    return;
+  }
+  fd_ = std::move(fd);
   flush();
 }
 
 void LogSink::take_syslog() {
   watch_.reset();
+  leave_file();
   kind_ = Kind::kSyslog;
   (void)dial_syslog();
 }
@@ -93,6 +98,35 @@ bool LogSink::dial_syslog() {
   fd_ = Fd(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   const auto address = UnixAddress::of(kSyslogPath);
   return fd_.valid() && ::connect(fd_.get(), address->get(), address->size()) == 0;
+}
+
+// --- a regular file, by a thread ------------------------------------------------------------------------------------
+
+// What is kept goes before the next lines.
+void LogSink::hand_over(Fd file) {
+  if (writer_ == nullptr)
+    writer_ = std::make_unique<FileWriter>(write_);
+  writer_->use(std::move(file));
+  writer_->add_lost(std::exchange(lost_, 0));
+  kept_bytes_ = 0;
+  for (const std::string &line : std::exchange(kept_, {}))
+    write_by_thread(std::string_view(line).substr(std::exchange(front_sent_, 0)));
+}
+
+void LogSink::write_by_thread(std::string_view line) {
+  if (writer_->add(line))
+    retry();
+}
+
+// It gets the lines that it has been given and is closed.
+void LogSink::leave_file() {
+  if (has_writer())
+    writer_->use(Fd());
+}
+
+void LogSink::tell_of_lost() {
+  lost_ += writer_->take_lost();
+  flows();
 }
 
 // --- writing --------------------------------------------------------------------------------------------------------
@@ -159,6 +193,10 @@ LogSink::Outcome LogSink::put_line(const std::string &line, std::size_t &sent) {
 }
 
 void LogSink::write(std::string line) {
+  if (has_writer()) {
+    write_by_thread(line);
+    return;
+  }
   if (!kept_.empty())
     flush();
   if (kept_.empty()) {
@@ -209,7 +247,9 @@ void LogSink::flows() {
 
 void LogSink::attach(EventLoop &loop) {
   loop_ = &loop;
-  timer_ = std::make_unique<TimerWatch>(loop, [this] { flush(); });
+  timer_ = std::make_unique<TimerWatch>(loop, [this] { on_timer(); });
+  if (kind_ == Kind::kFile && fd_.valid())
+    hand_over(std::move(fd_));
   if (!kept_.empty())
     flush();
 }
@@ -220,12 +260,25 @@ void LogSink::detach() {
   loop_ = nullptr;
 }
 
+void LogSink::on_timer() {
+  flush();
+  if (writer_ == nullptr)
+    return;
+  tell_of_lost();
+  if (writer_->owes())
+    retry();
+}
+
+void LogSink::retry() {
+  if (loop_ != nullptr && timer_->due() == TimePoint::max())
+    timer_->at(loop_->now() + kRetry);
+}
+
 void LogSink::arm() {
   if (loop_ == nullptr)
     return;
   if (!told_by_poll_) {
-    if (timer_->due() == TimePoint::max())
-      timer_->at(Clock::now() + kRetry);
+    retry();
     return;
   }
   if (watch_ == nullptr)
@@ -235,6 +288,11 @@ void LogSink::arm() {
 
 void LogSink::finish(Duration patience) {
   const TimePoint deadline = Clock::now() + patience;
+  if (writer_ != nullptr) {
+    (void)writer_->wait(patience);
+    tell_of_lost();
+    (void)writer_->wait(std::max(deadline - Clock::now(), Duration::zero()));
+  }
   flush();
   while (!kept_.empty() && Clock::now() < deadline) {
     const auto left = std::chrono::duration_cast<milliseconds>(deadline - Clock::now()).count();

@@ -2,7 +2,8 @@
 //
 // A log that takes nothing at the moment (a pipe whose reader is slow, a terminal that is stopped, a full disk) must
 // not hold up an event loop. What it does not take is kept, up to kRoom bytes, and written when it does; beyond that
-// lines are lost, counted, and the loss is told when it flows again.
+// lines are lost, counted, and the loss is told when it flows again. A regular file of a sink with a loop is written by
+// a thread: see FileWriter, with room of its own.
 #pragma once
 
 #include <cstddef>
@@ -18,6 +19,7 @@
 #include "base/result.h"
 #include "sys/event_loop.h"
 #include "sys/fd.h"
+#include "sys/file_writer.h"
 
 namespace tqfpm::sys {
 
@@ -37,26 +39,29 @@ public:
   using OnLost = std::function<void(std::uint64_t lines)>;
 
   LogSink();
+  explicit LogSink(FileWriter::Write write); // what writes to regular files by a thread: a test's
   ~LogSink();
   LogSink(const LogSink &) = delete;
   LogSink &operator=(const LogSink &) = delete;
 
-  // What is kept for the descriptor before goes to this one.
+  // What is kept for the descriptor before goes to this one; what a thread has, to the file before.
   void take(Fd fd);
   // Messages go to /dev/log, one line a datagram. (syslog(3) would wait for a daemon that does not read.)
   void take_syslog();
   [[nodiscard]] bool is_syslog() const { return kind_ == Kind::kSyslog; }
-  [[nodiscard]] bool valid() const { return fd_.valid(); }
-  [[nodiscard]] int fd() const { return fd_.get(); }
-  // Called when lines that were lost can be told about: it may write().
+  [[nodiscard]] bool valid() const { return fd() >= 0; }
+  [[nodiscard]] int fd() const { return has_writer() ? writer_->fd() : fd_.get(); }
+  // Called when lines that were lost can be told about, never by the writing thread: it may write().
   void on_lost(OnLost callback) { on_lost_ = std::move(callback); }
 
   void write(std::string line); // a whole line with its newline
-  // With a loop what was kept is written as soon as possible; without one when the next line comes.
+  // With a loop what was kept is written as soon as possible, files by a thread; without one when the next line comes.
   void attach(EventLoop &loop);
-  void detach(); // before the loop goes
+  void detach(); // before the loop goes; does not wait
   // Waits until all is written, but not longer than `patience`.
   void finish(Duration patience);
+  // A write is under way and does not come back. While the disk stands neither exec nor exit get past it.
+  [[nodiscard]] bool stands() const { return writer_ != nullptr && writer_->in_call(); }
 
 private:
   // kGuarded: a description that others share and that may block.
@@ -64,6 +69,10 @@ private:
   enum class Outcome : std::uint8_t { kWritten, kLater, kGone };
 
   [[nodiscard]] Kind kind_of(int fd) const;
+  [[nodiscard]] bool has_writer() const { return kind_ == Kind::kFile && writer_ != nullptr; }
+  void hand_over(Fd file);
+  void write_by_thread(std::string_view line);
+  void leave_file();
   ssize_t put(std::string_view data);
   ssize_t put_guarded(std::string_view data);
   ssize_t put_syslog(std::string_view data);
@@ -71,8 +80,13 @@ private:
   Outcome put_line(const std::string &line, std::size_t &sent);
   void flush();
   void flows();
+  void tell_of_lost();
+  void on_timer();
   void arm();
+  void retry();
 
+  FileWriter::Write write_;
+  std::unique_ptr<FileWriter> writer_; // has the descriptor and the lines where has_writer()
   Fd fd_;
   Kind kind_ = Kind::kFile;
   std::deque<std::string> kept_;
