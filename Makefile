@@ -74,7 +74,7 @@ ALL_HEADERS  := $(wildcard src/*/*.h src/*/*.def tests/unit/*.h)
 Q := $(if $(V),,@)
 say = $(if $(V),,@echo '  $(1)';)
 
-.PHONY: all check check-sanitize unit process lint format demo bench install uninstall clean distclean help docs install-deps FORCE
+.PHONY: all check check-sanitize unit process lint syntax format demo bench install uninstall clean distclean help docs install-deps FORCE
 .DELETE_ON_ERROR:
 all: $(TQFPM) $(LIB)
 
@@ -137,7 +137,7 @@ check: install-deps
 
 # The sanitizers watch the unit tests; make check SANITIZE=address,undefined lets them watch the process tests, too.
 check-sanitize: install-deps
-	$(MAKE) $(JOBS) WERROR=1 SANITIZE=address,undefined CXXFLAGS='-O1 -g' build/san-address-undefined/unit-tests
+	$(MAKE) $(JOBS) WERROR=1 SANITIZE=address,undefined CXXFLAGS='-O1 -g1' build/san-address-undefined/unit-tests
 	tests/run build/san-address-undefined - unit
 unit: $(BUILD)/unit-tests
 	$(BUILD)/unit-tests --gtest_brief=1
@@ -145,6 +145,10 @@ process: all
 	tests/run $(BUILD) $(TQFPM) process
 lint: $(BUILD)/gendoc $(PURE)
 	tests/lint/run $(BUILD)
+# Every source through a compiler's front, where most warnings are made: for a second compiler (make syntax CXX=clang++ WERROR=1).
+syntax:
+	@printf '%s\n' $(ALL_SOURCES) | xargs -P "$$(nproc)" -I @ $(CXX) $(filter-out -MMD -MP -Wundef,$(ALL_CXXFLAGS)) $(DEFS) $(PATHS) \
+		-iquote tests/unit -fsyntax-only @
 format:
 	clang-format -i $(ALL_SOURCES) $(filter %.h,$(ALL_HEADERS)) $(wildcard tests/fuzz/*.cc tests/fuzz/*.h)
 
