@@ -84,6 +84,19 @@ std::string printable(const std::vector<std::string> &command) {
   return text;
 }
 
+// Returns only if that is not possible. Pending signals are kept for the new image, which unblocks them when it can
+// obey.
+Error execute(const std::string &program, char *const *arguments) {
+  sigset_t all;
+  sigset_t before;
+  ::sigfillset(&all);
+  (void)::sigprocmask(SIG_SETMASK, &all, &before);
+  ::execv(program.c_str(), arguments);
+  const int code = errno;
+  (void)::sigprocmask(SIG_SETMASK, &before, nullptr);
+  return Error{"cannot execute " + program + ": " + strerror(code), code};
+}
+
 } // namespace
 
 Error reexec(const std::vector<std::string> &command, const config::Config &config,
@@ -107,23 +120,13 @@ Error reexec(const std::vector<std::string> &command, const config::Config &conf
         const_cast<char *>(word.c_str())); // NOLINT(cppcoreguidelines-pro-type-const-cast): execv's type
   arguments.push_back(nullptr);
   sys::log().sink().finish(seconds(1));
-  if (sys::log().sink().stands()) { // exec would wait for the thread that writes, and nobody would answer meanwhile
-    ::unsetenv(kStateVariable);
-    protect_again(pools, processes);
-    return Error{"error_log cannot be written at the moment", EIO};
-  }
-  // Pending signals are kept for the new image, which unblocks them when it can obey.
-  sigset_t all;
-  sigset_t before;
-  ::sigfillset(&all);
-  (void)::sigprocmask(SIG_SETMASK, &all, &before);
-  ::execv(program.c_str(), arguments.data());
-  const int code = errno;
-  (void)::sigprocmask(SIG_SETMASK, &before, nullptr);
+  Error failure{"error_log cannot be written at the moment", EIO};
+  if (!sys::log().sink().stands()) // exec would wait for the thread that writes, and nobody would answer meanwhile
+    failure = execute(program, arguments.data());
   ::unsetenv(kStateVariable);
   for (const StateEntry &each : entries)
     protect(each.fd);
-  return Error{"cannot execute " + program + ": " + strerror(code), code};
+  return failure;
 }
 
 Inheritance take_inheritance() {

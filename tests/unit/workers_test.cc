@@ -73,6 +73,7 @@ TEST(Workers, SuppressAFloodOfOutput) {
     worker->say(lines);
     one.turn();
   }
+  one.run();
   EXPECT_EQ(one.log.count("said into stderr"), 16384U);
   one.wait(seconds(2));
   EXPECT_EQ(one.log.count("lines of its output were suppressed"), 2U); // the first time, and when it was over
