@@ -55,6 +55,9 @@ void Requests::look_at(web::Client &client, TimePoint now) {
 }
 
 void Requests::step(Request &request, web::Client &client, TimePoint now) {
+  const bool fresh = request.state == RequestState::kNew;
+  if (fresh)
+    receive(request, now);
   if (request.gone || request.aborted) {
     abandon(request, now);
     return;
@@ -64,16 +67,16 @@ void Requests::step(Request &request, web::Client &client, TimePoint now) {
     return;
   }
   switch (request.state) {
-  case RequestState::kNew:
-    receive(request, now);
-    return;
   case RequestState::kReceiving:
-    if (ready(request))
+    if (fresh)
+      follow(request, judge(request, now), now);
+    else if (ready(request))
       submit(request, now);
     return;
   case RequestState::kRunning:
     workers_.pump(request, client.congested());
     return;
+  case RequestState::kNew:
   case RequestState::kQueued:
   case RequestState::kEnded:
     return;
@@ -87,7 +90,6 @@ void Requests::receive(Request &request, TimePoint now) {
   if (!request.apart)
     board_.add(Metric::received);
   request.state = RequestState::kReceiving;
-  follow(request, judge(request, now), now);
 }
 
 Verdict Requests::judge(Request &request, TimePoint now) {
