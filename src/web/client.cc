@@ -71,6 +71,12 @@ bool Client::idle() const {
          !session_.in_params() && !session_.in_record();
 }
 
+bool Client::settled() const {
+  const unsigned wanted =
+      (may_read(load(), settings_.limits) ? sys::kReadable : 0U) | (unsent() > 0 ? sys::kWritable : 0U);
+  return flags_.ready || state_ == ClientState::kClosed || watch_.events() == wanted;
+}
+
 bool Client::expects() const {
   const bool waiting = std::any_of(requests_.begin(), requests_.end(), [](const auto &each) {
     return each->state != pool::RequestState::kRunning && each->state != pool::RequestState::kEnded;

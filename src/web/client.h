@@ -52,6 +52,8 @@ public:
   [[nodiscard]] int fd() const { return fd_.get(); }
   [[nodiscard]] bool apart() const { return apart_; }
   [[nodiscard]] ClientState state() const { return state_; }
+  // Is its watch what web/flow.h says, or will it be looked at again? True between two rounds, always.
+  [[nodiscard]] bool settled() const;
   // Without a request, and with no byte of one: the connection can be closed or handed over without loss.
   [[nodiscard]] bool idle() const;
   // Is it read at the moment? Then the end of its peer is noticed.

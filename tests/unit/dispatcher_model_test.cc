@@ -310,6 +310,7 @@ private:
     std::set<std::uint32_t> taken;
     for (const web::Client *client : one_.front->clients()) {
       EXPECT_LT(client->held(), kMemory) << "of one connection";
+      EXPECT_TRUE(client->settled()) << "it may send, and nobody reads";
       for (const auto &each : client->requests()) {
         ++live;
         EXPECT_NE(each->state, RequestState::kNew) << "nobody has looked at it";
