@@ -50,6 +50,10 @@ public:
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [this] { return inside_; });
   }
+  void wait_for_failure() {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [this] { return failed_; });
+  }
   [[nodiscard]] std::thread::id writer() {
     const std::lock_guard lock(mutex_);
     return writer_;
@@ -70,6 +74,8 @@ private:
     changed_.wait(lock, [this] { return !stands_; });
     inside_ = false;
     if (code_ != 0 && room_ == 0) {
+      failed_ = true;
+      changed_.notify_all();
       errno = code_;
       return -1;
     }
@@ -83,6 +89,7 @@ private:
   std::thread::id writer_;
   bool stands_ = false;
   bool inside_ = false;
+  bool failed_ = false;
   int code_ = 0;
   std::size_t room_ = 0;
   int calls_ = 0;
@@ -233,7 +240,7 @@ TEST_F(LogSinkTest, ANewFileGetsWhatAFullOneDoesNotTake) {
   disk_.fail(ENOSPC, 3);
   sink_.write("a\n");
   sink_.write("cut\n");
-  sink_.finish(milliseconds(1));
+  disk_.wait_for_failure();
   sink_.take(open("log.1"));
   disk_.work();
   sink_.write("c\n");
