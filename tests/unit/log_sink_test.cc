@@ -206,7 +206,7 @@ TEST_F(LogSinkTest, WhatAFullDiskDoesNotTakeIsWrittenLater) {
   disk_.fail(ENOSPC, 4);
   sink_.write("one\ntwo\n");
   sink_.write("three\n");
-  sink_.finish(milliseconds(10));
+  disk_.wait_for_failure();
   EXPECT_EQ(read("log"), "one\n");
   EXPECT_FALSE(sink_.stands());
   disk_.work();
