@@ -12,7 +12,7 @@
 namespace tqfpm::pool {
 
 using RequestKey = std::uint64_t;
-// Names a set of PHP settings, see dispatcher/variant.h. 0: the pool's own.
+// Names a set of PHP settings, see workers/variants.h. 0: the pool's own.
 using VariantNumber = std::uint32_t;
 
 class RequestQueue {
