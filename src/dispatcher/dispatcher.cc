@@ -219,15 +219,17 @@ void Dispatcher::reopen(std::uint32_t mask, std::vector<sys::Fd> fds) {
 
 // --- the end --------------------------------------------------------------------------------------------------------
 
+// A second order, or the master's end, shortens it at the most.
 void Dispatcher::drain(sys::Fd handover, TimePoint deadline) {
-  draining_ = true;
+  drain_timer_.no_later_than(deadline);
+  if (std::exchange(draining_, true))
+    return;
   if (control_watch_->events() != 0) // the master is there
     report(ipc::DispatcherMessage::kDraining, "");
   listen_.reset();
   status_listen_.reset();
   requests_.drain();
   front_.drain(std::move(handover));
-  drain_timer_.at(deadline);
 }
 
 void Dispatcher::stop(int code) {

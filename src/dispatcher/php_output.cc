@@ -74,6 +74,7 @@ std::string PhpOutput::replacement(std::string_view first_stdout, bool &unknown_
 
 std::string_view PhpOutput::adapt(pool::Request &request, std::string_view records, const fcgi::ResponseScan &scan,
                                   std::string &room) const {
+  std::string replaced;
   if (request.status == 0 && !scan.first_stdout.empty()) {
     bool unknown_script = false;
     const std::string other = replacement(scan.first_stdout, unknown_script);
@@ -82,15 +83,24 @@ std::string_view PhpOutput::adapt(pool::Request &request, std::string_view recor
       const auto at = static_cast<std::size_t>(scan.first_stdout.data() - records.data());
       const fcgi::Header header = fcgi::decode_header(records.substr(at - fcgi::kHeaderLength));
       if (unknown_script)
-        fcgi::append_stream(room, fcgi::RecordType::kStderr, request.id, "Primary script unknown");
-      room += records.substr(0, at - fcgi::kHeaderLength);
-      fcgi::append_stream(room, fcgi::RecordType::kStdout, request.id, other);
-      room += records.substr(at - fcgi::kHeaderLength + header.record_length());
-      return room;
+        fcgi::append_stream(replaced, fcgi::RecordType::kStderr, request.id, "Primary script unknown");
+      replaced += records.substr(0, at - fcgi::kHeaderLength);
+      fcgi::append_stream(replaced, fcgi::RecordType::kStdout, request.id, other);
+      replaced += records.substr(at - fcgi::kHeaderLength + header.record_length());
+      if (unknown_script) { // and PHP has said nothing else
+        room = std::move(replaced);
+        return room;
+      }
+      records = replaced;
     }
   }
-  if (!scan.stderr_seen && request.messages == nullptr)
+  if (!scan.stderr_seen && request.messages == nullptr) {
+    if (!replaced.empty()) {
+      room = std::move(replaced);
+      return room;
+    }
     return records;
+  }
   if (request.messages == nullptr) {
     constexpr std::string_view kOwnWords = "NOTICE: \n"; // of php-fpm's line, which log_limit bounds
     request.messages = std::make_unique<php::PhpMessages>(log_limit_ - kOwnWords.size());

@@ -122,7 +122,7 @@ void Requests::scripts_found(TimePoint now) {
 bool Requests::ready(const Request &request) const {
   return !request.looking &&
          (request.body_complete || request.body.size() >= static_cast<std::size_t>(pool_.request_buffer_size.value) ||
-          front_.pressed());
+          (front_.pressed() && request.has_length));
 }
 
 // --- the queue ------------------------------------------------------------------------------------------------------

@@ -70,13 +70,13 @@ bool preload_library(std::vector<std::string> &environment, ipc::WorkerSetup &se
   return fits;
 }
 
-// php-cgi speaks FastCGI when fd 0 is a listening socket. The template's is never connected to: it has no name that
-// anybody could know before the kernel gives it one, and accept() on it is the library's.
+// php-cgi speaks FastCGI when fd 0 is a listening socket. The template's is never connected to: it is shut down, so
+// that whoever finds its name is refused, and accept() in a process that a script has forked finds nothing.
 Result<sys::Fd> dummy_listener() {
   sys::Fd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   const sa_family_t family = AF_UNIX; // autobind
   if (!fd.valid() || ::bind(fd.get(), reinterpret_cast<const sockaddr *>(&family), sizeof family) != 0 ||
-      ::listen(fd.get(), 0) != 0)
+      ::listen(fd.get(), 0) != 0 || ::shutdown(fd.get(), SHUT_RD) != 0)
     return Error{std::string("cannot create the template's socket: ") + strerror(errno), errno};
   return fd;
 }
@@ -248,61 +248,6 @@ Result<SpawnerProcess> fork_spawner(const SpawnerPlan &plan) {
     run_spawner(plan, dispatcher, control.get());
   }
   return SpawnerProcess{pid, std::move(pair.value().ours)};
-}
-
-SpawnerLink::SpawnerLink(sys::EventLoop &loop, sys::Fd control, OnReply on_reply, OnTrace on_trace, OnClosed on_closed)
-    : control_(std::move(control)), on_reply_(std::move(on_reply)), on_trace_(std::move(on_trace)),
-      on_closed_(std::move(on_closed)), watch_(loop, control_.get(), [this](unsigned) { readable(); }) {
-  watch_.set(sys::kReadable);
-}
-
-bool SpawnerLink::send(ipc::SpawnKind kind, std::uint32_t id, std::span<const int> fds) {
-  const ipc::SpawnerRequest request{kind, id, 0, 0, 0};
-  return sys::send_packet(control_.get(), &request, sizeof request, fds);
-}
-
-bool SpawnerLink::send(const ipc::SpawnerRequest &request) {
-  return sys::send_packet(control_.get(), &request, sizeof request, {});
-}
-
-bool SpawnerLink::send(const ipc::LookRequest &request) {
-  return sys::send_packet(control_.get(), &request, offsetof(ipc::LookRequest, path) + request.length, {});
-}
-
-// One answer; false: it is none of the contract.
-bool SpawnerLink::heard(const std::vector<char> &packet, std::size_t length) {
-  constexpr std::size_t kTraceHead = offsetof(ipc::TraceReply, text);
-  ipc::SpawnerReply reply{};
-  memcpy(&reply, packet.data(), std::min(length, sizeof reply));
-  if (reply.kind != ipc::SpawnKind::kTrace) {
-    if (length != sizeof reply)
-      return false;
-    on_reply_(reply);
-    return true;
-  }
-  if (length < kTraceHead)
-    return false;
-  auto trace = std::make_unique<ipc::TraceReply>();
-  memcpy(trace.get(), packet.data(), length);
-  trace->reason[sizeof trace->reason - 1] = 0;
-  if (trace->length != length - kTraceHead)
-    return false;
-  on_trace_(*trace);
-  return true;
-}
-
-void SpawnerLink::readable() {
-  std::vector<char> buffer(sizeof(ipc::TraceReply));
-  while (true) {
-    const sys::Packet packet = sys::receive_packet(control_.get(), buffer.data(), buffer.size());
-    if (packet.length < 0 && errno == EAGAIN)
-      return;
-    if (packet.length <= 0 || packet.truncated || !heard(buffer, static_cast<std::size_t>(packet.length))) {
-      watch_.set(0);
-      on_closed_();
-      return;
-    }
-  }
 }
 
 } // namespace tqfpm::spawner

@@ -44,26 +44,4 @@ struct SpawnerProcess {
 };
 Result<SpawnerProcess> fork_spawner(const SpawnerPlan &plan);
 
-// The dispatcher's side of the control socket.
-class SpawnerLink {
-public:
-  using OnReply = std::function<void(const ipc::SpawnerReply &)>;
-  using OnTrace = std::function<void(const ipc::TraceReply &)>;
-  using OnClosed = std::function<void()>;
-  SpawnerLink(sys::EventLoop &loop, sys::Fd control, OnReply on_reply, OnTrace on_trace, OnClosed on_closed);
-  // False: the spawner has gone or is behind by too much.
-  bool send(ipc::SpawnKind kind, std::uint32_t id, std::span<const int> fds);
-  bool send(const ipc::SpawnerRequest &request);
-  bool send(const ipc::LookRequest &request);
-
-private:
-  void readable();
-  bool heard(const std::vector<char> &packet, std::size_t length);
-  sys::Fd control_;
-  OnReply on_reply_;
-  OnTrace on_trace_;
-  OnClosed on_closed_;
-  sys::IoWatch watch_;
-};
-
 } // namespace tqfpm::spawner

@@ -75,7 +75,7 @@ std::optional<std::string> Walk::string(Address address, std::size_t most) {
   if (!memory_.read(address + kStringBytes, bytes.data(), bytes.size()))
     return std::nullopt;
   bytes.resize(std::min(bytes.find('\0'), bytes.size())); // behind it is where an anonymous class was declared
-  if (bytes.empty()) // nothing in PHP has such a name
+  if (bytes.empty())                                      // nothing in PHP has such a name
     return std::nullopt;
   std::string text;
   append_safe(text, bytes);

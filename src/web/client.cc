@@ -103,10 +103,14 @@ Load Client::load() const {
   load.waits_for_id = flags_.waits_for_id;
   load.pressure = notes_.pressure;
   load.in_body = session_.in_record();
+  load.held = in_.size() + out_.size() + session_.held();
   for (const auto &each : requests_) {
+    const bool fed = each->state == pool::RequestState::kRunning && !each->body_complete;
+    load.held += each->body.size() + each->params.content().size();
+    load.starves = load.starves || (fed && each->body.empty());
+    load.feeds_worker = load.feeds_worker || fed;
     load.largest_body = std::max(load.largest_body, each->body.size());
     load.in_body = load.in_body || !each->body_complete;
-    load.feeds_worker = load.feeds_worker || (each->state == pool::RequestState::kRunning && !each->body_complete);
   }
   load.in_head = session_.in_params() || (!load.in_body && !unparsed().empty());
   return load;
@@ -151,7 +155,7 @@ void Client::read(TimePoint now) {
         lost();
       return;
     }
-    flags_.progress = true;
+    flags_.has_sent = true;
     parse(std::string_view(read_buffer, static_cast<std::size_t>(got)));
     if (static_cast<std::size_t>(got) < kReadSize) {
       flags_.readable = false; // most likely nothing more; the loop tells otherwise
@@ -161,6 +165,7 @@ void Client::read(TimePoint now) {
 }
 
 void Client::drop_input() {
+  flags_.readable = false; // the loop tells of more
   for (int i = 0; i < kReadsPerTurn; ++i) {
     const ssize_t got = ::recv(fd_.get(), read_buffer, kReadSize, MSG_DONTWAIT);
     if (got < 0 && (errno == EAGAIN || errno == EINTR))
@@ -318,14 +323,18 @@ void Client::ask_for_reset() {
 
 // Would nobody notice that the peer goes?
 bool Client::unseen_end() const {
-  return state_ == ClientState::kHalfClosed || (state_ == ClientState::kOpen && !reads() && !requests_.empty());
+  return state_ == ClientState::kHalfClosed || (state_ == ClientState::kOpen && !reads() && !idle());
 }
 
 void Client::look_for_end() {
   if (state_ == ClientState::kClosed)
     return;
-  // A Unix socket tells the end of the peer from the end of its sending half.
-  const short end = static_cast<short>(peer_.empty() || state_ == ClientState::kHalfClosed ? POLLHUP : POLLRDHUP);
+  // A Unix socket tells the end of the peer from the end of its sending half. TCP does not: who is being answered is
+  // taken to wait for the rest.
+  const bool answered =
+      unsent() > 0 || std::any_of(requests_.begin(), requests_.end(), [](const auto &each) { return each->answering; });
+  const bool tells = peer_.empty() || state_ == ClientState::kHalfClosed || answered;
+  const short end = static_cast<short>(tells ? POLLHUP : POLLRDHUP);
   pollfd state{fd_.get(), end, 0};
   if (::poll(&state, 1, 0) > 0 && (state.revents & (end | POLLHUP | POLLERR)) != 0)
     lost();
@@ -365,7 +374,7 @@ void Client::flush() {
       lost();
       return;
     }
-    flags_.progress = true;
+    flags_.has_taken = true;
     out_sent_ += static_cast<std::size_t>(sent);
   }
   if (unsent() == 0) {
@@ -460,9 +469,10 @@ void Client::settle(TimePoint now) {
 
 void Client::await(const Wait &wait, TimePoint now) {
   // The head of a request has one time for all of it, however it trickles in.
-  if (wait.what != wait_.what || (flags_.progress && wait.what != Late::kHead && wait.what != Late::kLinger))
+  if (wait.what != wait_.what || (wait.what == Late::kBody && flags_.has_sent) ||
+      (wait.what == Late::kSend && flags_.has_taken))
     progress_ = now;
-  flags_.progress = false;
+  flags_.has_sent = flags_.has_taken = false;
   wait_ = wait;
   if (wait.what != Late::kNothing)
     due_ = progress_ + wait.patience;

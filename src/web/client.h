@@ -154,7 +154,8 @@ private:
     bool touched = false;       // it is in notes_.touched
     bool readable = false;      // as the watch has told
     bool peer_done = false;     // it sends nothing more
-    bool progress = false;      // the peer has done something in this round
+    bool has_sent = false;      // the peer, in this round
+    bool has_taken = false;     // ... something of an answer
     bool needs_more = false;    // what is unparsed is the beginning of something
     bool waits_for_id = false;  // what is unparsed begins a request with an id that is owed an answer
     bool last_answered = false; // a request without FCGI_KEEP_CONN has its answer

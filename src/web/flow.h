@@ -29,14 +29,16 @@ enum class ClientState : std::uint8_t {
 enum class Pressure : std::uint8_t {
   kNone,
   kHigh, // it is used up: no more of bodies and answers is taken than what makes room
-  kFull, // and a quarter more: nothing is read or accepted but what makes room
+  kFull, // and a quarter more: besides, only connections that hold little are read
 };
 
 // What a connection holds and waits for.
 struct Load {
   ClientState state = ClientState::kOpen;
   std::size_t unsent = 0;       // bytes for the peer
+  std::size_t held = 0;         // bytes of it all
   std::size_t largest_body = 0; // bytes of a request's body that no worker has got yet
+  bool starves = false;         // a worker has taken all that was here of a request's body, and waits for more
   bool waits_for_id = false;    // the next request has an id that is owed an answer
   bool feeds_worker = false;    // a request that a worker has is not complete
   Pressure pressure = Pressure::kNone;
@@ -54,18 +56,22 @@ struct FlowLimits {
   Duration linger = seconds(5);
 };
 
-// May bytes that have been read be parsed? No more requests, and no more of a body, while a peer takes nothing.
+// May bytes that have been read be parsed? No more requests, and no more of a body, while a peer takes nothing; but one
+// request that waits must not hold up another one on the same connection for ever.
 inline bool may_parse(const Load &load, const FlowLimits &limits) {
   return (load.state == ClientState::kOpen || load.state == ClientState::kHalfClosed) && !load.waits_for_id &&
-         load.unsent < limits.response_buffer && load.largest_body < limits.request_buffer;
+         load.unsent < limits.response_buffer &&
+         (load.largest_body < limits.request_buffer || (load.starves && load.held < 4 * limits.request_buffer));
 }
+
+inline constexpr std::size_t kLittle = 16384; // bytes of a connection, which a usual request does not exceed
 
 // May the socket be read? Where memory is short only what a worker waits for, since that makes room.
 inline bool may_read(const Load &load, const FlowLimits &limits) {
   if (load.state == ClientState::kLingering)
     return true; // and dropped
-  const bool room =
-      load.feeds_worker || load.pressure == Pressure::kNone || (load.pressure == Pressure::kHigh && !load.in_body);
+  const bool room = load.feeds_worker || load.pressure == Pressure::kNone ||
+                    (!load.in_body && (load.pressure == Pressure::kHigh || load.held <= kLittle));
   return load.state == ClientState::kOpen && may_parse(load, limits) && room;
 }
 
@@ -85,10 +91,11 @@ inline Wait wait_for_peer(const Load &load, const FlowLimits &limits) {
     return {};
   if (load.unsent > 0 && limits.send > Duration::zero())
     return {Late::kSend, limits.send};
+  // Also where it is not read for want of memory: what it holds has to be free again some time.
+  if (load.in_head && limits.head > Duration::zero() && may_parse(load, limits))
+    return {Late::kHead, limits.head};
   if (!may_read(load, limits))
     return {};
-  if (load.in_head && limits.head > Duration::zero())
-    return {Late::kHead, limits.head};
   if (load.in_body && limits.body > Duration::zero())
     return {Late::kBody, limits.body};
   return {};

@@ -91,7 +91,7 @@ bool Front::expects() const {
 // --- accepting ------------------------------------------------------------------------------------------------------
 
 bool Front::has_room() const {
-  return clients_.size() < std::min(most_, squeezed_) && notes_.pressure != Pressure::kFull;
+  return clients_.size() < std::min(most_, squeezed_);
 }
 
 bool Front::accept_from(Listener &listener, bool apart, TimePoint now) {
@@ -196,8 +196,11 @@ void Front::settle(Client &client, TimePoint now) {
   client.settle(now);
   held_ += client.charged() - before;
   next_late_ = std::min(next_late_, client.due());
-  if (!client.finished())
+  if (!client.finished()) {
+    if (client.state() == ClientState::kClosed)
+      client.note(); // its requests end in the next round
     return;
+  }
   held_ -= client.charged();
   clients_.erase(client.key());
 }

@@ -165,11 +165,11 @@ Launcher::Tried ForkLauncher::connect(Worker &worker) {
   auto pair = sys::stream_pair();
   if (!pair.ok())
     return sys::is_shortage(pair.error().code) ? Tried::kLater : Tried::kGone;
+  sys::refuse_descriptors(pair.value().ours.get()); // before the other end is anybody's
   const auto message = ipc::ChannelMessage::kConnection;
   const int fds[] = {pair.value().theirs.get()};
   if (!sys::send_packet(worker.channel.fd.get(), &message, sizeof message, fds))
     return sys::is_shortage(errno) ? Tried::kLater : Tried::kGone;
-  sys::refuse_descriptors(pair.value().ours.get());
   worker.connection.open(loop_, std::move(pair.value().ours), [this, id = worker.id] { roster_.note(id); });
   return Tried::kDone;
 }

@@ -13,6 +13,7 @@ namespace tqfpm::workers {
 
 namespace {
 constexpr unsigned kReadsPerTurn = 64;
+constexpr std::size_t kMostLooks = 32; // without an answer
 constexpr char kGone[] = "the spawner has gone";
 constexpr std::size_t kTraceHead = offsetof(ipc::TraceReply, text);
 } // namespace
@@ -57,9 +58,24 @@ void SpawnerLink::look(std::string_view path, OnSpawnerAnswer on_answer, Duratio
   request.id = open_question(request.kind, std::move(on_answer), patience);
   request.length = static_cast<std::uint32_t>(path.size());
   memcpy(request.path, path.data(), path.size());
-  const std::size_t length = offsetof(ipc::LookRequest, path) + path.size();
-  if (!alive_ || !sys::send_packet(control_.get(), &request, length, {}))
-    refuse(request.id);
+  waiting_looks_.emplace_back(reinterpret_cast<const char *>(&request), offsetof(ipc::LookRequest, path) + path.size());
+  send_looks();
+}
+
+// Some at a time, so that orders for templates and workers always have room in the socket.
+void SpawnerLink::send_looks() {
+  while (!waiting_looks_.empty() && (!alive_ || looks_ < kMostLooks)) {
+    const std::string packet = std::move(waiting_looks_.front());
+    waiting_looks_.pop_front();
+    ipc::LookRequest head{};
+    memcpy(&head, packet.data(), offsetof(ipc::LookRequest, path));
+    if (!pending_.contains(head.id))
+      continue; // given up meanwhile
+    if (alive_ && sys::send_packet(control_.get(), packet.data(), packet.size(), {}))
+      ++looks_;
+    else
+      refuse(head.id);
+  }
 }
 
 bool SpawnerLink::step(TimePoint now) {
@@ -121,6 +137,10 @@ bool SpawnerLink::heard(std::size_t length) {
     close(); // it has said what none would
     return false;
   }
+  if (head.kind == ipc::SpawnKind::kLook && looks_ > 0) {
+    --looks_;
+    send_looks();
+  }
   if (found == pending_.end())
     return false; // given up
   const OnSpawnerAnswer on_answer = std::move(found->second.on_answer);
@@ -136,6 +156,7 @@ void SpawnerLink::close() {
   for (auto &[id, question] : pending_)
     untold_.push_back(Untold{std::move(question.on_answer), kGone});
   pending_.clear();
+  waiting_looks_.clear();
 }
 
 void SpawnerLink::ended() {

@@ -65,6 +65,7 @@ private:
   };
   std::uint32_t open_question(ipc::SpawnKind kind, OnSpawnerAnswer on_answer, Duration patience);
   void refuse(std::uint32_t id);
+  void send_looks();
   bool read();
   bool heard(std::size_t length);
   void close();
@@ -73,6 +74,8 @@ private:
   sys::EventLoop &loop_;
   sys::Fd control_;
   std::map<std::uint32_t, Question> pending_; // by id
+  std::deque<std::string> waiting_looks_;     // packets
+  std::size_t looks_ = 0;                     // that the spawner has, without an answer
   std::deque<Untold> untold_;
   std::vector<char> buffer_; // one packet
   std::unique_ptr<ipc::TraceReply> trace_;

@@ -97,9 +97,11 @@ private:
     const pool::WorkerTable &table = one_.peers.workers->table();
     for (std::size_t i = 0; i < pool::kWorkerStates; ++i)
       std::cerr << "workers in state " << i << ": " << table.count(static_cast<WorkerState>(i)) << "\n";
+    constexpr std::size_t kTail = 3000;
     const std::string log = one_.peers.log.text();
     std::cerr << "templates: " << templates_.size() << " connections: " << one_.front->connections() << "\n";
-    std::cerr << "requests that wait: " << one_.requests->waiting() << "\n" << log.substr(log.size() - std::min<std::size_t>(log.size(), 3000));
+    std::cerr << "requests that wait: " << one_.requests->waiting() << "\n"
+              << log.substr(log.size() - std::min<std::size_t>(log.size(), kTail));
   }
   bool chance(unsigned of) { return random_() % of == 0; }
   std::size_t pick(std::size_t of) { return random_() % of; }

@@ -319,6 +319,7 @@ TEST(Client, AnEarlyAnswerIsReadBeforeTheEnd) {
   f.run();
   EXPECT_EQ(f.server.answers.of_id[1].output, "no");
   EXPECT_EQ(f.client->state(), ClientState::kLingering);
+  EXPECT_TRUE(f.notes.ready.empty()); // nothing is to be done until more comes
   f.server.send(body(1, std::string(900000, 'x')));
   f.run();
   f.server.close();

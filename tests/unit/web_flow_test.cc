@@ -45,7 +45,21 @@ TEST(Flow, ShortMemoryLetsOnlyThoseSendWhoMakeRoom) {
   EXPECT_TRUE(may_read(load, kLimits));
   load = open_load();
   load.pressure = Pressure::kFull;
+  EXPECT_TRUE(may_read(load, kLimits)); // a ping, still
+  load.held = kLittle + 1;
+  load.in_head = true;
   EXPECT_FALSE(may_read(load, kLimits));
+  EXPECT_EQ(wait_for_peer(load, kLimits).what, Late::kHead); // it does not hold its memory for ever
+}
+
+TEST(Flow, ARequestThatWaitsDoesNotStarveOneThatRuns) {
+  Load load = open_load();
+  load.largest_body = 100;
+  load.starves = true;
+  load.held = 399;
+  EXPECT_TRUE(may_parse(load, kLimits));
+  load.held = 400;
+  EXPECT_FALSE(may_parse(load, kLimits));
 }
 
 TEST(Flow, EachStateReadsAndParsesAsItIsMeantTo) {

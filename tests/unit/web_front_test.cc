@@ -136,6 +136,37 @@ TEST(Front, BodiesOfAllClientsAreBoundedTogether) {
   EXPECT_EQ(f.front->held(), 0U);
 }
 
+// Heads that nobody reads for want of memory are given up with their peers, and others are served meanwhile.
+TEST(Front, UnfinishedHeadsDoNotHoldAllMemoryForEver) {
+  Fixture f;
+  f.pool.memory_buffers.value = 4 << 20;
+  f.begin();
+  std::string wire;
+  fcgi::append_begin_request(wire, 1, fcgi::Role::kResponder, true);
+  for (int i = 0; i < 15; ++i)
+    fcgi::append_stream(wire, fcgi::RecordType::kParams, 1, std::string(60000, 'x'));
+  std::vector<std::unique_ptr<test::WebServer>> servers;
+  for (int i = 0; i < 12; ++i) {
+    servers.push_back(f.connect());
+    for (int n = 0; n < 30; ++n) {
+      servers.back()->send(n == 0 ? wire : std::string());
+      f.run();
+    }
+  }
+  EXPECT_TRUE(f.front->pressed());
+  EXPECT_LT(f.front->held(), 10U << 20);
+  const auto other = f.connect();
+  other->send(test::request(1, true));
+  f.run();
+  other->read();
+  EXPECT_EQ(other->answers.of_id[1].ends, 1);
+  servers.clear();
+  f.fake.engine.advance(seconds(2));
+  f.run();
+  EXPECT_EQ(f.front->connections(), 1U);
+  EXPECT_FALSE(f.front->pressed());
+}
+
 TEST(Front, ADrainGivesIdleConnectionsAway) {
   Fixture from;
   from.begin();
