@@ -132,7 +132,7 @@ install-deps:
 # One job for each processor where make was not told otherwise.
 JOBS = $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(shell nproc))
 check: install-deps
-	$(MAKE) $(JOBS) WERROR=1 all $(BUILD)/unit-tests $(BUILD)/gendoc
+	$(MAKE) $(JOBS) WERROR=1 all $(BUILD)/unit-tests $(BUILD)/gendoc $(if $(OUT),,fuzz-build)
 	tests/run $(BUILD) $(TQFPM)
 
 # The sanitizers watch the unit tests; make check SANITIZE=address,undefined lets them watch the process tests, too.
@@ -197,7 +197,7 @@ $(FUZZ_PURE): $(FUZZ_OBJS)
 	$(call say,AR   $@)rm -f $@; ar rcs $@ $^
 $(FUZZ)/bin/php_command: $(FUZZ)/spawner/php_command.o
 $(FUZZ_BINS): $(FUZZ)/bin/%: $(FUZZ)/%_fuzz.o $(FUZZ_PURE)
-	$(call say,LINK $@)mkdir -p $(@D); $(FUZZ_CXX) $(FUZZ_FLAGS) -fsanitize=fuzzer -o $@ $^ -linih -lfmt
+	$(call say,LINK $@)mkdir -p $(@D); $(FUZZ_CXX) $(FUZZ_FLAGS) -fsanitize=fuzzer -o $@ $(filter %.o,$^) $(FUZZ_PURE) -linih -lfmt
 
 # --- install --------------------------------------------------------------------------------------------------------
 install: all

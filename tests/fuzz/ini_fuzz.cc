@@ -1,6 +1,7 @@
 // config::read_ini: any text becomes items in order, in linear time, and a quoted value comes back as it was.
 #include "config/ini_source.h"
 #include "input.h"
+#include "linear.h"
 
 namespace {
 
@@ -40,5 +41,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size
   check_items(config::read_ini(text, environment), text);
   check_items(config::read_ini(text, nullptr), text);
   check_quoting(text);
+  if (fuzz::now_and_then(text))
+    fuzz::check_linear(text, 2000, [](const std::string &longer) { (void)config::read_ini(longer, environment); });
   return 0;
 }

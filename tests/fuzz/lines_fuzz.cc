@@ -3,6 +3,7 @@
 
 #include "base/line_splitter.h"
 #include "input.h"
+#include "linear.h"
 
 namespace {
 
@@ -47,7 +48,7 @@ std::string bare(std::string_view text) {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size) {
   fuzz::Input input(data, size);
-  const std::size_t room = 1 + input.below(40);
+  const std::size_t room = 1 + input.below(256) % 200;
   const std::size_t step = 1 + input.below(16);
   const std::string_view text = input.rest();
   const Split whole = split(text, room, std::max<std::size_t>(text.size(), 1));
@@ -56,5 +57,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size
   FUZZ_CHECK(whole.all == bare(text));
   FUZZ_CHECK(whole.lines == cut.lines);
   FUZZ_CHECK(whole.lines == bytes.lines);
+  if (fuzz::now_and_then(text))
+    fuzz::check_linear(text, 4000, [step](const std::string &longer) { (void)split(longer, longer.size(), step); });
   return 0;
 }

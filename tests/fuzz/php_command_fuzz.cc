@@ -173,6 +173,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size
   for (std::size_t left = input.below(4); left > 0; --left)
     folders.push_back(input.text(40));
   std::sort(folders.begin(), folders.end());
+  folders.erase(std::unique(folders.begin(), folders.end()), folders.end());
   const auto chosen = spawner::section_folders(pool, folders);
   FUZZ_CHECK(chosen.size() <= 32);
   char *const environment[] = {nullptr};

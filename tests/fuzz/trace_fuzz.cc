@@ -5,10 +5,10 @@
 #include <cstring>
 #include <vector>
 
+#include "base/proc_text.h"
 #include "input.h"
 #include "trace/elf.h"
 #include "trace/engine.h"
-#include "trace/proc_text.h"
 #include "trace/walk.h"
 
 namespace {
@@ -77,9 +77,11 @@ void check_walk(trace::Memory &memory, std::size_t layout, std::size_t depth, st
 }
 
 void check_proc(std::string_view text) {
-  const auto bases = trace::image_bases(text);
-  FUZZ_CHECK(bases.size() <= 1024);
-  (void)trace::memory_use(text);
+  FUZZ_CHECK(image_bases(text).size() <= 1024);
+  (void)memory_of_statm(text, 4096);
+  (void)memory_of_rollup(text);
+  (void)peak_of_status(text);
+  (void)cpu_of_stat(text);
 }
 
 } // namespace

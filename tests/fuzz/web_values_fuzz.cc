@@ -2,8 +2,8 @@
 #include <set>
 
 #include "config/web_values.h"
-#include "growth.h"
 #include "input.h"
+#include "linear.h"
 #include "php/ini_text.h"
 
 namespace {
@@ -21,31 +21,10 @@ void check_list(const std::vector<config::KeyValue> &list, bool flags_alone) {
   }
 }
 
-std::string repeated(std::string_view text, std::size_t length) {
-  std::string out;
-  while (out.size() < length)
-    out += text;
-  return out;
-}
-
-// Eight times the text may take eight times the time, and some more; now and then, since a clock is slow.
-void check_growth(std::string_view text) {
-  constexpr std::size_t kSmall = 2000;
-  const std::string texts[] = {repeated(text, kSmall), repeated(text, kSmall * 8)};
-  for (int attempt = 0; attempt < 5; ++attempt) {
-    const double ratio =
-        growth([&](int which) { (void)config::web_values(texts[which].substr(0, config::kMaxWebValues), "", "", ""); });
-    if (ratio < 24)
-      return;
-  }
-  FUZZ_CHECK(false && "time is linear");
-}
-
 } // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size) {
   fuzz::Input input(data, size);
-  const unsigned kind = input.byte();
   const std::size_t length = input.below(65536);
   const std::string value(input.take(length));
   const std::string_view rest = input.rest();
@@ -64,7 +43,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size
   check_list(changed.php_value, false);
   check_list(changed.php_admin_value, false);
   FUZZ_CHECK(a.admin.empty() ? changed.php_admin_value == pool.php_admin_value : !changed.php_admin_value.empty());
-  if (kind == 255 && !rest.empty() && rest.size() < 100)
-    check_growth(rest);
+  if (fuzz::now_and_then(rest))
+    fuzz::check_linear(rest, config::kMaxWebValues / 8,
+                       [](const std::string &text) { (void)config::web_values(text, "", "", ""); });
   return 0;
 }
