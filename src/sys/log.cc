@@ -1,5 +1,6 @@
 #include "sys/log.h"
 
+#include <algorithm>
 #include <poll.h>
 #include <unistd.h>
 
@@ -129,7 +130,16 @@ void Log::plain(std::string_view pool, int child, std::string_view stream, std::
     said(pool, child, stream, text);
     return;
   }
-  put(record(Level::kWarning, text), safe(text));
+  std::string line;
+  // A null byte stays, as in php-fpm's plain lines: it ends no line and does nothing to a terminal.
+  for (std::size_t at = 0; at <= text.size();) {
+    const std::size_t end = std::min(text.find('\0', at), text.size());
+    append_safe(line, text.substr(at, end - at));
+    if (end < text.size())
+      line += '\0';
+    at = end + 1;
+  }
+  put(record(Level::kWarning, text), line);
 }
 
 std::size_t Log::overhead() const {
