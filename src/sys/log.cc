@@ -1,9 +1,9 @@
 #include "sys/log.h"
 
-#include <algorithm>
 #include <poll.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <ctime>
