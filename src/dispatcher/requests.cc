@@ -18,6 +18,8 @@ using status::Metric;
 
 namespace {
 
+constexpr Duration kLogPatience = milliseconds(5);
+
 // Something that differs between processes and starts: request ids must be unique in a log.
 std::string fresh_prefix() {
   return fmt::format("{:x}{:x}-", static_cast<unsigned>(::getpid()), static_cast<unsigned long>(std::time(nullptr)));
@@ -276,6 +278,8 @@ void Requests::respond(Request &request, const workers::Event &event, TimePoint 
     return;
   }
   request.answering = true;
+  if (scan.ended)
+    sys::log().sink().catch_up(kLogPatience); // what was logged about it is there when its client has the answer
   client_of(request).send(records);
   if (!scan.ended)
     return;
@@ -348,6 +352,7 @@ void Requests::answer(Request &request, const LocalAnswer &page, TimePoint now) 
   fcgi::append_stream(records, fcgi::RecordType::kStderr, request.id, page.words);
   fcgi::append_stream(records, fcgi::RecordType::kStdout, request.id, content);
   fcgi::append_end_request(records, request.id, 0, fcgi::ProtocolStatus::kRequestComplete);
+  sys::log().sink().catch_up(kLogPatience);
   client_of(request).send(records);
   end(request, End::kAnswered, now);
 }

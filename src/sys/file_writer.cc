@@ -74,6 +74,7 @@ struct FileWriter::Work {
   bool sleeping = false; // until there is a line
   bool poked = false;    // something else is new
   bool hasty = false;    // somebody waits
+  bool behind = false;   // somebody has waited in vain, and not all is written since
   bool ended = false;
 };
 
@@ -126,6 +127,7 @@ bool FileWriter::Work::step(Lock &lock) {
     return newer;
   }
   bytes -= batch.text.size();
+  behind = behind && bytes > 0;
   if (bytes == 0 && hasty)
     done.notify_all();
   batch.text.clear();
@@ -257,6 +259,16 @@ bool FileWriter::owes() const {
 std::uint64_t FileWriter::take_lost() {
   const std::lock_guard lock(work_->mutex);
   return work_->flows && work_->bytes <= kRoom / 2 ? std::exchange(work_->lost, 0) : 0;
+}
+
+void FileWriter::catch_up(Duration patience) {
+  Work::Lock lock(work_->mutex);
+  if (work_->bytes == 0 || !work_->has_thread || work_->behind)
+    return;
+  work_->hasty = true;
+  work_->poke();
+  work_->behind = !work_->done.wait_for(lock, patience, [this] { return work_->bytes == 0; });
+  work_->hasty = false;
 }
 
 bool FileWriter::wait(Duration patience) {

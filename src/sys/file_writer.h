@@ -41,6 +41,9 @@ public:
   [[nodiscard]] bool owes() const; // lines were lost that take_lost() has not returned yet
   // The lines that were lost, once lines are written again: there is room then to tell of them.
   std::uint64_t take_lost();
+  // The same, but only where the disk keeps up: whoever has been kept waiting in vain is not again, until all is
+  // written.
+  void catch_up(Duration patience);
   // Until all is written, but not longer than `patience`. False: it is not.
   bool wait(Duration patience);
   // A call is under way that has not come back. While the disk stands neither exec nor exit get past it.

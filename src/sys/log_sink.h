@@ -60,6 +60,12 @@ public:
   void detach(); // before the loop goes; does not wait
   // Waits until all is written, but not longer than `patience`.
   void finish(Duration patience);
+  // What has been logged is in the file when this returns, so that whoever is told of something finds it there; within
+  // `patience`, and without any where the disk does not keep up.
+  void catch_up(Duration patience) {
+    if (writer_ != nullptr)
+      writer_->catch_up(patience);
+  }
   // A write is under way and does not come back. While the disk stands neither exec nor exit get past it.
   [[nodiscard]] bool stands() const { return writer_ != nullptr && writer_->in_call(); }
 

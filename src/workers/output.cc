@@ -36,6 +36,8 @@ void Output::drain(std::size_t room, const OnLine &on_line, bool all) {
     }
     lines_.feed(std::string_view(buffer, static_cast<std::size_t>(got)), room, on_line);
   }
+  if (!whole_lines_)
+    flush(room, on_line);
 }
 
 bool OutputLimit::admits(std::size_t length, TimePoint now) {

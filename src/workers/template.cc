@@ -9,6 +9,7 @@
 namespace tqfpm::workers {
 
 namespace {
+constexpr char kNotLoaded[] = "php-cgi does not load libtqfpm-template.so";
 
 constexpr Duration kLoadPatience = seconds(10);  // until LOADED: a php-cgi that ignores LD_PRELOAD never says it
 constexpr Duration kReadyPatience = seconds(60); // from there until READY: OPcache's preloading may take its time
@@ -59,7 +60,7 @@ bool Template::gone(TemplateTold &told, std::string why) {
 const char *Template::overdue() const {
   switch (state_) {
   case State::kOrdered:
-    return "php-cgi does not load libtqfpm-template.so";
+    return kNotLoaded;
   case State::kLoaded:
     return "php-cgi does not get ready";
   case State::kReady:
@@ -89,6 +90,9 @@ bool Template::next(TemplateTold &told, TimePoint now) {
       due_ = now + kEndPatience;
     }
   }
+  // Without the library php-cgi finds nothing to accept, and ends.
+  if (!failure_.empty() && ended_well_ && !loaded_)
+    failure_ = kNotLoaded;
   if (!failure_.empty())
     return gone(told, std::exchange(failure_, ""));
   if (now >= due_) {
@@ -104,6 +108,7 @@ bool Template::heard(const ipc::TemplateReply &reply, TemplateTold &told, TimePo
     if (state_ != State::kOrdered)
       break;
     state_ = State::kLoaded;
+    loaded_ = true;
     due_ = now + kReadyPatience;
     return false;
   case ipc::TemplateReplyType::kReady:

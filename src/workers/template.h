@@ -45,7 +45,9 @@ public:
   void started(int pid) { pid_ = pid; }
   // ... or not; or it has ended.
   void fail(std::string why) { failure_ = std::move(why); }
-  void ended(std::string why) {
+  // `well`: by itself, with code 0.
+  void ended(std::string why, bool well) {
+    ended_well_ = well;
     pid_ = -1;
     fail(std::move(why));
   }
@@ -83,6 +85,8 @@ private:
   int pid_ = -1;
   bool readable_ = false;
   bool was_ready_ = false;
+  bool loaded_ = false; // the library runs in it
+  bool ended_well_ = false;
   bool said_ = false;    // it has written something
   unsigned reports_ = 0; // in this turn
   TimePoint due_{};

@@ -295,7 +295,7 @@ void Variants::ended(pid_t pid, int status) {
   std::erase_if(leaving_, [pid](const Leaving &each) { return each.pid == pid; });
   for (const auto &each : variants_) {
     if (each != nullptr && each->current != nullptr && each->current->pid() == pid)
-      each->current->ended(end_text(status));
+      each->current->ended(end_text(status), ended_well(status));
   }
   noted_ = true;
 }

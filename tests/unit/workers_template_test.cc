@@ -102,7 +102,7 @@ TEST(Template, IsGoneWhenItsProcessIs) {
   One one;
   one.mine->started(5);
   one.peer.ready();
-  one.mine->ended("exited with code 1"); // what it has said before is told first
+  one.mine->ended("exited with code 1", false); // what it has said before is told first
   ASSERT_TRUE(one.next());
   EXPECT_EQ(one.told.what, What::kReady);
   ASSERT_TRUE(one.next());
