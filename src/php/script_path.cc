@@ -23,7 +23,7 @@ std::vector<std::string> section_folders(const std::vector<std::string> &folders
   const std::size_t most = std::min(kMostSections, kMostBytes / (section_bytes + kMostName));
   std::vector<std::string> chosen;
   for (const std::string &each : folders) {
-    if (chosen.size() < most && is_section_name(each))
+    if (chosen.size() < most && is_section_name(each) && each != ".") // "/." has one anyway
       chosen.push_back(each);
   }
   return chosen;

@@ -145,11 +145,11 @@ void check_section(const std::vector<Setting> &found, const std::string &path, c
   std::vector<Setting> expected;
   expect(expected, path, pool.php_admin_value);
   expect(expected, path, pool.php_admin_flag);
-  std::erase_if(expected,
-                [](const Setting &each) { return each.name == "extension" || each.name.starts_with("opcache."); });
-  std::erase_if(expected, [](const Setting &each) {
-    return each.name.starts_with("apc.") || each.name == "zend_extension" || each.name.starts_with("disable_") ||
-           each.name == "cgi.fix_pathinfo" || each.name == "cgi.discard_path";
+  constexpr std::string_view kFixed[] = {"extension",       "zend_extension",   "disable_functions",
+                                         "disable_classes", "cgi.fix_pathinfo", "cgi.discard_path"};
+  std::erase_if(expected, [&kFixed](const Setting &each) {
+    return each.name.starts_with("apc.") || each.name.starts_with("opcache.") ||
+           std::find(std::begin(kFixed), std::end(kFixed), each.name) != std::end(kFixed);
   });
   std::vector<Setting> there;
   for (const Setting &each : found) {

@@ -56,7 +56,7 @@ TEST(Sections, ANameThatMeansMoreIsNone) {
 }
 
 TEST(Sections, OfHostileFoldersNoneIsWritten) {
-  const std::vector<std::string> folders = {"bin", "lost+found", "srv", "x]\n[PHP]\nextension=y"};
+  const std::vector<std::string> folders = {".", "bin", "lost+found", "srv", "x]\n[PHP]\nextension=y"};
   EXPECT_EQ(section_folders(folders, 100), (std::vector<std::string>{"bin", "srv"}));
   // A script in one of them has the settings all the same.
   EXPECT_EQ(locked_script("/lost+found/a.php", folders), "/./lost+found/a.php");
