@@ -2,6 +2,7 @@
 // lines of php.ini, as php-fpm takes them (its manual knows the first two; Magento and others send flags as well).
 #pragma once
 
+#include <cstddef>
 #include <string>
 #include <string_view>
 #include <vector>

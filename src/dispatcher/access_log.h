@@ -1,6 +1,8 @@
 // access.log: one line for each request.
 #pragma once
 
+#include <utility>
+
 #include "config/types.h"
 #include "pool/request.h"
 #include "status/access_format.h"

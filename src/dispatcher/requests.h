@@ -5,9 +5,12 @@
 // often as wanted; a request ends in end() alone, and once.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <vector>
 
 #include "config/load.h"
 #include "dispatcher/access_log.h"

@@ -2,6 +2,7 @@
 // the thinking). Where that depends on files the spawner looks: it sees what workers see, the dispatcher does not.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <string>

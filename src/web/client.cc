@@ -212,7 +212,7 @@ void Client::keep_input(std::string_view rest) {
 }
 
 void Client::take(Arrival &arrival) {
-  Request *request = nullptr;
+  Request *request = find(arrival.id);
   switch (arrival.kind) {
   case Arrival::Kind::kNothing:
     return;
@@ -232,17 +232,14 @@ void Client::take(Arrival &arrival) {
     lost();
     return;
   case Arrival::Kind::kBody:
-    request = find(arrival.id);
     if (request != nullptr)
       add_body(*request, arrival.data);
     return;
   case Arrival::Kind::kBodyEnd:
-    request = find(arrival.id);
     if (request != nullptr)
       end_body(*request);
     return;
   case Arrival::Kind::kAbort:
-    request = find(arrival.id);
     if (request != nullptr)
       request->aborted = true;
     return;

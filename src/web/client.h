@@ -6,6 +6,7 @@
 // until when the peer has time.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>

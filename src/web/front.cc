@@ -147,6 +147,8 @@ void Front::watch_listeners(TimePoint now) {
 // --- a round --------------------------------------------------------------------------------------------------------
 
 bool Front::work(TimePoint now) {
+  std::reverse(notes_.ready.begin(),
+               notes_.ready.end()); // libev tells the last descriptor first: first come, first served
   bool any = expire(now);
   for (Client *each : notes_.touched)
     each->resume();

@@ -4,10 +4,12 @@
 // work() says false, and ends with settle().
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "config/types.h"

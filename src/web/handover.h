@@ -2,8 +2,10 @@
 // into a connection that is being closed.
 #pragma once
 
+#include <cstddef>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "sys/event_loop.h"

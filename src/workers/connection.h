@@ -5,6 +5,7 @@
 // buffer that all connections share, their ids set for the client, until the next read() of any connection.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>

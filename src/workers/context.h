@@ -1,6 +1,8 @@
 // What the parts of the set of workers share: facts, and the objects that all of them use.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 

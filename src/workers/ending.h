@@ -1,6 +1,9 @@
 // How workers end: by order, by a signal of ours or by themselves.
 #pragma once
 
+#include <string>
+#include <utility>
+
 #include "pool/fault_window.h"
 #include "workers/context.h"
 #include "workers/worker_log.h"

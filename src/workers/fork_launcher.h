@@ -8,6 +8,8 @@
 // The other end is in the hands of scripts: whatever else comes ends the worker.
 #pragma once
 
+#include <cstddef>
+#include <string>
 #include <vector>
 
 #include "ipc/control.h"

@@ -2,6 +2,7 @@
 // there is something to read.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <string>

@@ -1,8 +1,10 @@
 // All workers, by slot: who is there, what each is doing, who has something to do.
 #pragma once
 
+#include <cstddef>
 #include <memory>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "pool/deadlines.h"

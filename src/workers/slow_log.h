@@ -4,10 +4,12 @@
 // the request, its worker or the spawner is gone before the answer comes.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <map>
 #include <string>
+#include <utility>
 
 #include "config/types.h"
 #include "ipc/control.h"

@@ -4,6 +4,7 @@
 // calls; never from inside ask(), and from no callback of the loop.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <functional>

@@ -1,11 +1,13 @@
 // One template process: from the order to start it until it goes. Passive: its watches only note; next() tells.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 
 #include "base/result.h"
 #include "ipc/control.h"
