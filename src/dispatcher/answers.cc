@@ -5,12 +5,12 @@ namespace tqfpm::dispatcher {
 namespace {
 
 struct AnswerRow {
-  int status;
   const char *reason;
+  int status;
   status::Metric metric;
 };
 constexpr AnswerRow kAnswers[] = {
-#define ANSWER(name, code, why, counted) {code, why, status::Metric::counted},
+#define ANSWER(name, code, why, counted) {why, code, status::Metric::counted},
 #include "dispatcher/answers.def"
 #undef ANSWER
 };

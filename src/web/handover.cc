@@ -18,7 +18,7 @@ Handover::Outcome Handover::give(int connection, const std::string &peer) {
   if (!socket_.valid())
     return Outcome::kGone;
   char packet[kPeerSize] = {};
-  memcpy(packet, peer.data(), std::min(peer.size(), sizeof packet - 1));
+  (void)peer.copy(packet, sizeof packet - 1);
   const int fds[] = {connection};
   if (sys::send_packet(socket_.get(), packet, sizeof packet, fds))
     return Outcome::kGiven;
