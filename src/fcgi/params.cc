@@ -1,5 +1,7 @@
 #include "fcgi/params.h"
 
+#include <algorithm>
+
 #include "fcgi/format.h"
 
 namespace tqfpm::fcgi {
@@ -55,36 +57,49 @@ void append_pair(std::string &content, std::string_view name, std::string_view v
 }
 
 Params::Verdict Params::assign(std::string content) {
-  content_.clear();
+  content_ = std::move(content);
+  const Verdict verdict = index_all(kMaxPairs);
+  if (verdict != Verdict::kGood) {
+    content_.clear();
+    index_.clear();
+  }
+  return verdict;
+}
+
+Params::Verdict Params::index_all(std::size_t most) {
+  constexpr std::size_t kUsual = 40; // of a web server, and what set() adds
   index_.clear();
-  std::size_t pairs = 0;
-  PairReader reader(content);
+  index_.reserve(std::min(kUsual, content_.size() / 2));
+  PairReader reader(content_);
   while (const auto pair = reader.next()) {
     if (pair->encoded.size() > kMaxContent)
       return Verdict::kMalformed;
-    if (++pairs > kMaxPairs)
+    if (index_.size() == most)
       return Verdict::kTooMany;
-  }
-  if (reader.malformed())
-    return Verdict::kMalformed;
-  content_ = std::move(content);
-  index_all(pairs);
-  return Verdict::kGood;
-}
-
-void Params::index_all(std::size_t pairs) {
-  constexpr std::size_t kRoomForOwn = 8; // what set() adds to most requests
-  index_.clear();
-  index_.reserve(pairs + kRoomForOwn);
-  PairReader reader(content_);
-  while (const auto pair = reader.next())
     index(*pair);
+  }
+  return reader.malformed() ? Verdict::kMalformed : Verdict::kGood;
 }
 
 void Params::index(const PairReader::Pair &pair) {
-  index_.push_back(Entry{static_cast<std::uint32_t>(pair.name.data() - content_.data()),
-                         static_cast<std::uint32_t>(pair.name.size()), static_cast<std::uint32_t>(pair.value.size()),
-                         0});
+  index_.push_back(Entry{static_cast<std::uint32_t>(pair.name.data() - content_.data()), outline_of(pair.name),
+                         static_cast<std::uint32_t>(pair.value.size()), 0});
+}
+
+std::uint32_t Params::outline_of(std::string_view name) {
+  const auto length = static_cast<std::uint32_t>(name.size()); // at most kMaxContent
+  if (length == 0)
+    return 0;
+  return length << 16 | static_cast<std::uint32_t>(byte_at(name, length - 1)) << 8 |
+         static_cast<std::uint32_t>(byte_at(name, length / 2));
+}
+
+bool Params::is_called(const Entry &entry, std::string_view name) const {
+  const std::string_view own = std::string_view(content_).substr(entry.name_offset, entry.name_length());
+  if (entry.hidden_by == 0)
+    return own == name;
+  const std::size_t dot = entry.hidden_by - 1;
+  return name[dot] == '_' && own.substr(0, dot) == name.substr(0, dot) && own.substr(dot + 1) == name.substr(dot + 1);
 }
 
 void Params::set(std::string_view name, std::string_view value) {
@@ -109,24 +124,22 @@ void Params::add_unseen(std::string_view name, std::string_view value) {
 
 void Params::remove(std::string_view name) {
   std::string content;
-  std::size_t pairs = 0;
   PairReader reader(content_);
   while (const auto pair = reader.next()) {
-    if (pair->name == name)
-      continue;
-    content += pair->encoded;
-    ++pairs;
+    if (pair->name != name)
+      content += pair->encoded;
   }
   content_ = std::move(content);
-  index_all(pairs);
+  (void)index_all(index_.size()); // fewer, all of which are good
 }
 
 // PHP makes _ of a dot in the name of a variable, after it has looked for parameters that mean something to itself.
 bool Params::hide(std::string_view name) {
   const std::size_t underscore = name.find('_');
+  const std::uint32_t outline = outline_of(name);
   bool any = false;
   for (Entry &entry : index_) {
-    if (!is_called(entry, name))
+    if (entry.outline != outline || !is_called(entry, name))
       continue;
     content_[entry.name_offset + underscore] = '.';
     entry.hidden_by = static_cast<std::uint32_t>(underscore) + 1;
@@ -135,21 +148,11 @@ bool Params::hide(std::string_view name) {
   return any;
 }
 
-bool Params::is_called(const Entry &entry, std::string_view name) const {
-  if (entry.name_length != name.size())
-    return false;
-  const std::string_view own = std::string_view(content_).substr(entry.name_offset, entry.name_length);
-  if (entry.hidden_by == 0)
-    return own == name;
-  const std::size_t dot = entry.hidden_by - 1;
-  return name[dot] == '_' && own.substr(0, dot) == name.substr(0, dot) && own.substr(dot + 1) == name.substr(dot + 1);
-}
-
 std::optional<std::string_view> Params::find(std::string_view name) const {
-  const std::string_view all(content_);
+  const std::uint32_t outline = outline_of(name);
   for (auto entry = index_.rbegin(); entry != index_.rend(); ++entry) {
-    if (is_called(*entry, name))
-      return all.substr(entry->name_offset + entry->name_length, entry->value_length);
+    if (entry->outline == outline && is_called(*entry, name))
+      return std::string_view(content_).substr(entry->name_offset + name.size(), entry->value_length);
   }
   return std::nullopt;
 }

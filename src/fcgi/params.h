@@ -40,7 +40,7 @@ public:
   // Most pairs that one request may bring. A pair takes two bytes at least and 16 in the index.
   static constexpr std::size_t kMaxPairs = 4096;
   // kMalformed: also where one pair is too long for a record (php-cgi reads pairs record by record, so that a pair
-  // cannot span two). kTooMany: more than kMaxPairs, said before memory is taken for them.
+  // cannot span two). kTooMany: more than kMaxPairs.
   enum class Verdict : std::uint8_t { kGood, kMalformed, kTooMany };
   // Takes the content of the whole PARAMS stream. What is not kGood leaves no parameter.
   [[nodiscard]] Verdict assign(std::string content);
@@ -61,13 +61,15 @@ public:
   [[nodiscard]] std::size_t size() const { return index_.size(); }
 
 private:
-  void index_all(std::size_t pairs);
+  Verdict index_all(std::size_t most);
   void index(const PairReader::Pair &pair);
   struct Entry;
+  static std::uint32_t outline_of(std::string_view name);
   [[nodiscard]] bool is_called(const Entry &entry, std::string_view name) const;
   struct Entry {
+    [[nodiscard]] std::size_t name_length() const { return outline >> 16; }
     std::uint32_t name_offset;
-    std::uint32_t name_length;
+    std::uint32_t outline;      // the name's length, its last letter and one in the middle: what differs between most
     std::uint32_t value_length; // the value follows the name
     std::uint32_t hidden_by;    // one more than where a dot stands for an underscore of the name; 0: nowhere
   };
