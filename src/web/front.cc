@@ -16,6 +16,8 @@ using status::Metric;
 namespace {
 
 constexpr std::size_t kAcceptsPerTurn = 64;
+// To ask for a connection that is not there costs as much as to take one; if one is, the loop tells in the next turn.
+constexpr int kFullTurns = 4;
 constexpr Duration kPause = seconds(1);          // accepting, where descriptors have run out
 constexpr Duration kComplaints = seconds(60);    // about that, at most one in this time
 constexpr Duration kDrainHead = seconds(2);      // a drain's patience: with who has begun a request,
@@ -97,20 +99,29 @@ bool Front::has_room() const {
 bool Front::accept_from(Listener &listener, bool apart, TimePoint now) {
   if (!listener.fd.valid() || !std::exchange(listener.ready, false))
     return false;
-  for (std::size_t i = 0; i < kAcceptsPerTurn && has_room(); ++i) {
+  std::size_t accepted = 0;
+  for (; accepted < listener.expected && has_room(); ++accepted) {
     sockaddr_storage address{};
     socklen_t length = sizeof address;
     sys::Fd fd(
         ::accept4(listener.fd.get(), reinterpret_cast<sockaddr *>(&address), &length, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (fd.valid()) {
       const std::string peer = address.ss_family == AF_UNIX ? "" : sys::peer_address(&address);
-      if (allowed_.admits(peer))
+      if (allowed_.admits(peer)) {
         add(std::move(fd), peer, apart);
+        scoreboard_.add(Metric::accepted_connections);
+      }
     } else if (errno != EINTR && errno != ECONNABORTED) {
       if (is_out_of_descriptors(errno))
         cannot_accept(errno, now);
+      listener.expected = std::max<std::size_t>(accepted, 1);
+      listener.turns = 0;
       return true;
     }
+  }
+  if (accepted == listener.expected && ++listener.turns == kFullTurns) {
+    listener.expected = std::min(listener.expected * 2, kAcceptsPerTurn);
+    listener.turns = 0;
   }
   return true;
 }
@@ -129,7 +140,6 @@ void Front::cannot_accept(int error, TimePoint now) {
 void Front::add(sys::Fd fd, const std::string &peer, bool apart) {
   const std::uint64_t key = next_client_++;
   clients_.emplace(key, std::make_unique<Client>(loop_, notes_, settings_, key, std::move(fd), peer, apart));
-  scoreboard_.add(Metric::accepted_connections);
 }
 
 void Front::watch_listeners(TimePoint now) {

@@ -67,6 +67,8 @@ private:
   struct Listener {
     sys::Fd fd;
     bool ready = false;
+    std::size_t expected = 1;            // connections in a turn, as it has been: more are not looked for
+    int turns = 0;                       // in which as many have come
     std::unique_ptr<sys::IoWatch> watch; // after fd
   };
   void open(Listener &listener, sys::Fd fd);

@@ -1,11 +1,13 @@
 // What the workers tell the round, see workers.h.
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "fcgi/response.h"
 #include "ipc/control.h"
@@ -27,7 +29,7 @@ struct Event {
     kAnswer,        // whole records of the answer, ids set for the client; with scan.ended the request is over
     kReturned,      // no worker has seen a byte of the request, its body is whole again: another one can have it
     kLost,          // its worker died, or closed its connection, without (the rest of) an answer; text: how
-    kHungry,        // its worker has taken all of the body that was here: it waits for more, see starves()
+    kTaken,         // its worker has taken some of the body that was here: there is room for more of it
     kWantsStatus,   // a script has called fpm_get_status(): answer with send_status(worker, ...)
     kChanged,       // a worker has become idle, or has gone: decide again
   };
@@ -45,7 +47,7 @@ struct Event {
 // Events that have not been told.
 class Events {
 public:
-  [[nodiscard]] bool empty() const { return events_.empty(); }
+  [[nodiscard]] bool empty() const { return next_ == events_.size(); }
   void push(Event event) { events_.push_back(std::move(event)); }
   void push(Event::Kind kind, std::string text = "") {
     Event event;
@@ -54,17 +56,23 @@ public:
     events_.push_back(std::move(event));
   }
   Event pop() {
-    Event event = std::move(events_.front());
-    events_.pop_front();
+    Event event = std::move(events_[next_++]);
+    if (empty()) {
+      events_.clear();
+      next_ = 0;
+    }
     return event;
   }
   // The request goes: nothing names it any more.
   void forget(const pool::Request &request) {
-    std::erase_if(events_, [&request](const Event &event) { return event.request == &request; });
+    const auto first = events_.begin() + static_cast<std::ptrdiff_t>(next_);
+    events_.erase(std::remove_if(first, events_.end(), [&](const Event &each) { return each.request == &request; }),
+                  events_.end());
   }
 
 private:
-  std::deque<Event> events_;
+  std::vector<Event> events_; // from next_ on
+  std::size_t next_ = 0;
 };
 
 } // namespace tqfpm::workers
