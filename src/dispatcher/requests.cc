@@ -186,7 +186,20 @@ void Requests::start_queued(pool::RequestKey key, pool::VariantNumber variant, T
   }
   const auto idle = workers_.idle_worker(variant);
   if (!idle || !start(request, *idle, now))
-    submit(request, now);
+    wait_again(request);
+}
+
+// It keeps its place, and what it has waited counts: queue.max_wait is the limit of it all.
+void Requests::wait_again(Request &request) {
+  queue_.put_back(request.key, request.variant, request.submitted);
+  request.state = RequestState::kQueued;
+  queued_[request.key] = &request;
+}
+
+// It was with a worker.
+void Requests::come_back(Request &request, TimePoint now) {
+  request.submitted = now - (request.started - request.submitted);
+  wait_again(request);
 }
 
 void Requests::expire(TimePoint now) {
@@ -247,13 +260,12 @@ void Requests::on(const workers::Event &event, TimePoint now) {
     respond(*request, event, now);
     return;
   case Kind::kReturned:
-    request->state = RequestState::kReceiving;
-    submit(*request, now);
+    come_back(*request, now);
     return;
   case Kind::kLost:
     lose(*request, event, now);
     return;
-  default: // kHungry: look_at() feeds it
+  default: // kTaken: look_at() feeds it, and settle() reads more
     client_of(*request).touch();
     return;
   }
@@ -308,7 +320,7 @@ void Requests::lose(Request &request, const workers::Event &event, TimePoint now
     board_.add(Metric::retried);
     request.body.clear();
     fcgi::append_stream_end(request.body, fcgi::RecordType::kStdin, 1); // the worker has taken the first one
-    submit(request, now);
+    come_back(request, now);
   } else if (!request.answering) {
     answer(request, error_page(event.timed_out ? AnswerName::kTimeout : AnswerName::kWorkerDied, request.tag), now);
   } else {

@@ -68,6 +68,8 @@ private:
   void follow(pool::Request &request, const Verdict &verdict, TimePoint now);
   [[nodiscard]] bool ready(const pool::Request &request) const;
   void submit(pool::Request &request, TimePoint now);
+  void wait_again(pool::Request &request);
+  void come_back(pool::Request &request, TimePoint now);
   void start_queued(pool::RequestKey key, pool::VariantNumber variant, TimePoint now);
   void start_waiting(pool::Match &wanted, TimePoint now);
   void expire(TimePoint now);

@@ -11,7 +11,7 @@ constexpr int kPasses = 16; // in one turn
 bool Round::concerns_request(const workers::Event &event) const {
   using Kind = workers::Event::Kind;
   return event.kind == Kind::kAnswer || event.kind == Kind::kReturned || event.kind == Kind::kLost ||
-         event.kind == Kind::kHungry;
+         event.kind == Kind::kTaken;
 }
 
 bool Round::next(workers::Event &event, TimePoint now) {

@@ -34,7 +34,6 @@ ResponseScan scan_response(char *bytes, std::size_t length, std::uint16_t client
     if (end) {
       scan.consumed += header.record_length();
       scan.ended = true;
-      scan.app_status = static_cast<std::uint32_t>(u16_at(content, 0)) << 16 | u16_at(content, 2);
       return scan;
     }
     if (header.type == RecordType::kStdout) {

@@ -18,7 +18,6 @@ struct ResponseScan {
   bool ended = false;            // END_REQUEST seen; nothing may follow it
   bool finished = false;         // a `finished` record begins after `consumed`: the answer is complete, PHP goes on
   bool malformed = false;        // not what php-cgi sends: version, type or request id are wrong
-  std::uint32_t app_status = 0;  // of END_REQUEST
 };
 
 // Looks at `bytes` from a worker (request id 1), sets each record's id to `client_id` in place, and stops after

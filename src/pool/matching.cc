@@ -21,30 +21,32 @@ std::size_t richest(const std::vector<VariantSupply> &supply, VariantNumber but)
 Match match(const std::list<RequestQueue::Entry> &queue, std::vector<VariantSupply> supply, std::size_t stopping,
             std::size_t room) {
   Match result;
+  std::size_t idle = 0;
+  for (const VariantSupply &each : supply)
+    idle += each.idle;
   for (const RequestQueue::Entry &entry : queue) {
+    if (idle + room + stopping == 0)
+      break;
     if (entry.variant >= supply.size())
       supply.resize(entry.variant + 1);
     VariantSupply &own = supply[entry.variant];
     if (own.idle > 0) {
       --own.idle;
+      --idle;
       result.assign.push_back(entry.key);
     } else if (own.coming > 0) {
       own.coming -= own.coming == SIZE_MAX ? 0 : 1;
-      ++result.covered;
     } else if (room > 0) {
       --room;
       result.start.push_back(entry.variant);
     } else if (stopping > 0) {
       --stopping;
-      ++result.covered;
     } else if (const std::size_t victim = richest(supply, entry.variant); victim < supply.size()) {
       --supply[victim].idle;
+      --idle;
       result.evict.push_back(static_cast<VariantNumber>(victim));
-      ++result.covered;
     }
   }
-  for (const VariantSupply &each : supply)
-    result.idle_left.push_back(each.idle);
   return result;
 }
 

@@ -18,15 +18,13 @@ struct VariantSupply {
 };
 
 struct Match {
-  std::vector<RequestKey> assign;     // each to the newest idle worker of its variant, in this order
-  std::vector<VariantNumber> start;   // a worker for each, most urgent first; as far as the process manager lets
-  std::vector<VariantNumber> evict;   // of each an idle worker, the least recently used one
-  std::vector<std::size_t> idle_left; // of each variant, when all that is done
-  std::size_t covered = 0;            // requests that wait for a worker that is coming up
+  std::vector<RequestKey> assign;   // each to the newest idle worker of its variant, in this order
+  std::vector<VariantNumber> start; // a worker for each, most urgent first; as far as the process manager lets
+  std::vector<VariantNumber> evict; // of each an idle worker, the least recently used one
 };
 
-// `room`: workers that may be started before pm.max_children is reached; `stopping`: workers that end, whose room is
-// awaited.
+// Looks no further than there is something to give. `room`: workers that may be started before pm.max_children is
+// reached; `stopping`: workers that end, whose room is awaited.
 Match match(const std::list<RequestQueue::Entry> &queue, std::vector<VariantSupply> supply, std::size_t stopping,
             std::size_t room);
 

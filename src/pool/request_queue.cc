@@ -22,6 +22,12 @@ std::optional<RequestKey> RequestQueue::pop() {
   return key;
 }
 
+void RequestQueue::put_back(RequestKey key, VariantNumber variant, TimePoint since) {
+  const auto later = std::find_if(entries_.begin(), entries_.end(), [&](const Entry &e) { return e.since > since; });
+  index_[key] = entries_.insert(later, Entry{key, variant, since});
+  longest_ = std::max(longest_, entries_.size());
+}
+
 bool RequestQueue::remove(RequestKey key) {
   const auto found = index_.find(key);
   if (found == index_.end())
@@ -41,12 +47,6 @@ TimePoint RequestQueue::next_deadline() const {
   if (entries_.empty() || max_wait_ == Duration::zero())
     return TimePoint::max();
   return entries_.front().since + max_wait_;
-}
-
-std::optional<TimePoint> RequestQueue::oldest() const {
-  if (entries_.empty())
-    return std::nullopt;
-  return entries_.front().since;
 }
 
 } // namespace tqfpm::pool

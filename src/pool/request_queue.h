@@ -29,6 +29,9 @@ public:
   // false: full, the request has to be refused.
   bool push(RequestKey key, VariantNumber variant, TimePoint now);
   std::optional<RequestKey> pop();
+  // A request that had left the queue, and waits again since `since`: before all that have come later, also in a full
+  // queue.
+  void put_back(RequestKey key, VariantNumber variant, TimePoint since);
   // A request whose client has gone. false: it was not waiting.
   bool remove(RequestKey key);
   // The first request that has waited too long, taken off the queue.
@@ -38,7 +41,6 @@ public:
   [[nodiscard]] std::size_t length() const { return entries_.size(); }
   [[nodiscard]] std::size_t longest() const { return longest_; } // the most that ever waited
   [[nodiscard]] std::size_t max_length() const { return max_length_; }
-  [[nodiscard]] std::optional<TimePoint> oldest() const;                     // when the first one came
   [[nodiscard]] const std::list<Entry> &entries() const { return entries_; } // oldest first
 
 private:

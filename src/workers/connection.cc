@@ -14,6 +14,7 @@ namespace {
 // Shared by all connections: an incomplete record is copied out before the next read. Room for two records, at least.
 constexpr std::size_t kReadSize = 256U << 10;
 constexpr int kMostReads = 8; // of one that has ended: others may hold its connection, and write
+constexpr std::size_t kKeptRoom = 16U << 10;
 char read_buffer[kReadSize];
 } // namespace
 
@@ -32,11 +33,19 @@ void Connection::close() {
   fd_.reset();
   mode_ = Mode::kIdle;
   tail_.clear();
-  upstream_.clear();
-  written_ = 0;
+  clear_upstream();
   noted_ = 0;
   whole_ = true;
   ends_early_ = held_ = more_ = unscanned_ = false;
+}
+
+// A body's memory is not kept for the next one.
+void Connection::clear_upstream() {
+  if (upstream_.capacity() > kKeptRoom)
+    upstream_ = std::string();
+  else
+    upstream_.clear();
+  written_ = 0;
 }
 
 void Connection::watch() {
@@ -109,8 +118,7 @@ Connection::Sent Connection::send(std::string *body) {
   }
   // What PHP has not taken it will not take; what it has written (it closes when it ends in the middle of a request)
   // is still here to be read.
-  upstream_.clear();
-  written_ = 0;
+  clear_upstream();
   if (ends_early_ && whole_)
     (void)::shutdown(fd_.get(), SHUT_WR);
   watch();

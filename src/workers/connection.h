@@ -64,8 +64,7 @@ public:
   Sent pump(std::string &body, bool whole);
   // Something that is no request and whose answer frees the worker (php.spawn = exec).
   Sent probe(std::string record);
-  // Has everything been sent, but the body is not whole?
-  [[nodiscard]] bool starves() const { return connected() && mode_ == Mode::kRequest && unsent() == 0 && !whole_; }
+  // Is there something that the worker has not taken?
   [[nodiscard]] bool has_unsent() const { return connected() && unsent() > 0; }
 
   // What the worker has sent: at most one buffer. With `all` also while it is held, for a worker that has ended.
@@ -85,6 +84,7 @@ private:
   enum class Mode : std::uint8_t { kIdle, kRequest, kProbe, kLeftover };
   [[nodiscard]] std::size_t unsent() const { return upstream_.size() - written_; }
   Sent send(std::string *body);
+  void clear_upstream();
   Received scan(char *buffer, std::size_t length);
   Received scan_answer(char *buffer, std::size_t length);
   Received scan_leftover(char *buffer, std::size_t length);

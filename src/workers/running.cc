@@ -104,9 +104,18 @@ void Running::send_more(Worker &worker, TimePoint now) {
   context_.events.push(std::move(event));
 }
 
-bool Running::starves(const pool::Request &request) const {
-  const Worker *worker = worker_of(request);
-  return worker != nullptr && worker->connection.starves() && request.body.empty() && !request.body_complete;
+// It takes more: whoever reads the rest of the body is told that there is room.
+void Running::feed(Worker &worker, TimePoint now) {
+  const std::size_t had = worker.task.request != nullptr ? worker.task.request->body.size() : 0;
+  send_more(worker, now);
+  pool::Request *request = worker.task.request;
+  if (request == nullptr || request->body_complete || request->body.size() >= had)
+    return;
+  Event event;
+  event.kind = Event::Kind::kTaken;
+  event.request = request;
+  event.worker = worker.id;
+  context_.events.push(std::move(event));
 }
 
 void Running::abandon(pool::Request &request, TimePoint now) {
@@ -178,16 +187,8 @@ void Running::serve(Worker &worker, TimePoint now) {
     wants_connection(worker, now);
     return;
   }
-  if ((noted & sys::kWritable) != 0) {
-    send_more(worker, now);
-    if (worker.task.request != nullptr && starves(*worker.task.request)) {
-      Event event;
-      event.kind = Event::Kind::kHungry;
-      event.request = worker.task.request;
-      event.worker = worker.id;
-      context_.events.push(std::move(event));
-    }
-  }
+  if ((noted & sys::kWritable) != 0)
+    feed(worker, now);
   if ((noted & sys::kReadable) != 0 || worker.connection.more())
     (void)receive(worker, false, now);
 }
@@ -258,14 +259,17 @@ void Running::finished_early(Worker &worker, Connection::Received &received, Tim
   worker.task.words = work_text(request);
   if (!context_.pool.request_terminate_timeout_track_finished)
     worker.task.since = TimePoint{};
-  if (!received.records.empty())
-    answer(worker, received.records, received.scan);
-  end_record_.clear();
-  fcgi::append_end_request(end_record_, request.id, 0, fcgi::ProtocolStatus::kRequestComplete);
-  fcgi::ResponseScan scan;
-  scan.consumed = end_record_.size();
+  last_records_.assign(received.records); // with their end in one piece: one packet, one wake-up of the web server
+  fcgi::append_end_request(last_records_, request.id, 0, fcgi::ProtocolStatus::kRequestComplete);
+  fcgi::ResponseScan scan = received.scan;
+  if (!scan.first_stdout.empty())
+    scan.first_stdout = std::string_view(last_records_)
+                            .substr(static_cast<std::size_t>(scan.first_stdout.data() - received.records.data()),
+                                    scan.first_stdout.size());
+  scan.consumed = last_records_.size();
   scan.ended = true;
-  answer(worker, end_record_, scan);
+  scan.finished = false;
+  answer(worker, last_records_, scan);
   worker.connection.let_go(request.body, request.body_complete);
   worker.task.request = nullptr;
   set_unless_ending(worker, WorkerState::kFinishing, now);

@@ -23,7 +23,6 @@ public:
   bool assign(pool::Request &request, pool::WorkerId id, std::string head, TimePoint now);
   void pump(pool::Request &request, bool hold, TimePoint now);
   void abandon(pool::Request &request, TimePoint now);
-  [[nodiscard]] bool starves(const pool::Request &request) const;
 
   // Does what is noted of a worker. False: nothing was.
   bool step(TimePoint now);
@@ -41,6 +40,7 @@ private:
   void try_later(Worker &worker, TimePoint now);
   [[nodiscard]] Worker *worker_of(const pool::Request &request) const;
   void send_more(Worker &worker, TimePoint now);
+  void feed(Worker &worker, TimePoint now);
   // False: nothing was there.
   bool receive(Worker &worker, bool all, TimePoint now);
   void act(Worker &worker, Connection::Received &received, TimePoint now);
@@ -60,7 +60,7 @@ private:
   WorkerLog &log_;
   Ending &ending_;
   Starting &starting_;
-  std::string end_record_;            // the one of the last fastcgi_finish_request()
+  std::string last_records_;          // of the last answer that ended with fastcgi_finish_request()
   std::vector<pool::WorkerId> later_; // to be given a connection, or asked, when there are descriptors
   bool shortage_said_ = false;        // in this episode
   bool later_due_ = false;

@@ -354,10 +354,6 @@ void Workers::abandon(pool::Request &request) {
   parts_->running.abandon(request, parts_->context.loop.now());
 }
 
-bool Workers::starves(const pool::Request &request) const {
-  return parts_->running.starves(request);
-}
-
 void Workers::send_status(WorkerId id, const std::string &text) {
   Worker *worker = parts_->context.roster.find(id);
   if (worker == nullptr || worker->dead() || parts_->context.launcher->send_status(*worker, text))

@@ -70,8 +70,6 @@ public:
   // Nobody waits for the request any more: its worker forgets it, no event names it. PHP sees that its connection is
   // closed.
   void abandon(pool::Request &request);
-  // Does its worker wait for more of the request's body? kHungry tells when that becomes true between two rounds.
-  [[nodiscard]] bool starves(const pool::Request &request) const;
   // The answer to kWantsStatus; see status/worker_status.h.
   void send_status(pool::WorkerId id, const std::string &text);
 

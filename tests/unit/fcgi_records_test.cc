@@ -65,7 +65,6 @@ TEST(Response, WholeAnswerGetsTheClientsId) {
   EXPECT_EQ(scan.consumed, bytes.size());
   EXPECT_TRUE(scan.ended);
   EXPECT_TRUE(scan.stderr_seen);
-  EXPECT_EQ(scan.app_status, 3U);
   EXPECT_EQ(scan.body_bytes, 29U);
   EXPECT_EQ(response_status(scan.first_stdout), 404);
   EXPECT_EQ(decode_header(bytes).id, 0xabcd);

@@ -69,7 +69,24 @@ TEST(RequestQueue, WhatWaitedTooLongExpiresInOrder) {
   EXPECT_EQ(queue.pop_expired(kStart + seconds(2)), 1U);
   EXPECT_FALSE(queue.pop_expired(kStart + seconds(2)).has_value());
   EXPECT_EQ(queue.next_deadline(), kStart + seconds(3));
-  EXPECT_EQ(queue.oldest(), kStart + seconds(1));
+}
+
+TEST(RequestQueue, WhatComesBackKeepsItsPlace) {
+  RequestQueue queue(2, seconds(2));
+  (void)queue.push(1, 0, kStart);
+  (void)queue.push(2, 0, kStart + seconds(1));
+  EXPECT_EQ(queue.pop(), 1U);
+  (void)queue.push(3, 0, kStart + milliseconds(1500));
+  queue.put_back(1, 0, kStart); // also where the queue is full
+  EXPECT_EQ(queue.longest(), 3U);
+  EXPECT_EQ(queue.next_deadline(), kStart + seconds(2));
+  EXPECT_EQ(queue.pop(), 1U);
+  queue.put_back(4, 0, kStart + milliseconds(1200));
+  EXPECT_TRUE(queue.remove(4));
+  queue.put_back(5, 0, kStart + milliseconds(1200));
+  EXPECT_EQ(queue.pop(), 2U);
+  EXPECT_EQ(queue.pop(), 5U);
+  EXPECT_EQ(queue.pop(), 3U);
 }
 
 TEST(FaultWindow, TooManyWithinTheInterval) {
