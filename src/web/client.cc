@@ -21,6 +21,8 @@ constexpr std::size_t kReadSize = 128U << 10;
 char read_buffer[kReadSize];
 // Reads in one turn, so that one busy connection does not starve the others.
 constexpr int kReadsPerTurn = 8;
+// ... and what its records may cost: each looks at all requests of the connection.
+constexpr std::size_t kStepsPerTurn = 1U << 18;
 constexpr std::size_t kKeptRoom = 4096; // of an idle connection's buffers
 constexpr Duration kFirstLook = milliseconds(20);
 constexpr Duration kLookInterval = seconds(1);
@@ -132,6 +134,7 @@ void Client::work(TimePoint now) {
     return;
   }
   flush();
+  steps_ = 0;
   if (can_parse())
     parse({});
   if (flags_.readable)
@@ -139,7 +142,7 @@ void Client::work(TimePoint now) {
 }
 
 void Client::read(TimePoint now) {
-  for (int i = 0; i < kReadsPerTurn && may_read(load(), settings_.limits); ++i) {
+  for (int i = 0; i < kReadsPerTurn && steps_ < kStepsPerTurn && may_read(load(), settings_.limits); ++i) {
     const ssize_t got = ::recv(fd_.get(), read_buffer, kReadSize, MSG_DONTWAIT);
     if (got < 0 && errno == EINTR)
       continue;
@@ -183,7 +186,8 @@ void Client::parse(std::string_view bytes) {
     bytes = unparsed();
   }
   flags_.needs_more = false;
-  while (!flags_.waits_for_id && may_parse(load(), settings_.limits)) {
+  while (!flags_.waits_for_id && steps_ < kStepsPerTurn && may_parse(load(), settings_.limits)) {
+    steps_ += 1 + requests_.size();
     Arrival arrival = session_.next(bytes);
     if (arrival.kind == Arrival::Kind::kNothing) {
       flags_.needs_more = true;

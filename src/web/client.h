@@ -150,6 +150,7 @@ private:
   TimePoint called_back_ = TimePoint::max();
   TimePoint due_ = TimePoint::max();
   std::size_t charged_ = 0;
+  std::size_t steps_ = 0; // of this turn's work
   struct Flags {
     bool ready = false;         // it is in notes_.ready
     bool touched = false;       // it is in notes_.touched
