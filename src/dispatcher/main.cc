@@ -164,6 +164,8 @@ int serve(const DispatcherStart &start, const std::optional<sys::Identity> &user
   auto processes = sys::Mapping::map(ipc::kProcessesFd, sizeof(status::ProcessBoard));
   if (!scoreboard.ok() || !processes.ok())
     return complain(pool.name, scoreboard.ok() ? processes.error().message : scoreboard.error().message);
+  scoreboard.value().keep_to_itself(); // the spawner has the rights of scripts
+  processes.value().keep_to_itself();
   spawner::SpawnerPlan plan = spawner_plan(start, user, std::move(library));
   if (auto status = find_profile(pool, plan); !status.ok())
     return complain(pool.name, status.error().message);

@@ -60,6 +60,10 @@ Mapping &Mapping::operator=(Mapping &&other) noexcept {
   return *this;
 }
 
+void Mapping::keep_to_itself() const {
+  (void)::madvise(data_, size_, MADV_DONTFORK); // fails for no whole mapping
+}
+
 Mapping::~Mapping() {
   if (data_ != nullptr)
     ::munmap(data_, size_);

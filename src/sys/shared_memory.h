@@ -25,6 +25,8 @@ public:
   Mapping &operator=(const Mapping &) = delete;
   ~Mapping();
   [[nodiscard]] void *data() const { return data_; }
+  // Processes that are forked from now on do not have it.
+  void keep_to_itself() const;
 
 private:
   Mapping(void *data, std::size_t size) : data_(data), size_(size) {}

@@ -282,6 +282,14 @@ def test_a_start_that_is_reported_by_nobody_makes_no_worker(server, folder):
     assert serves(s)
 
 
+def test_who_has_the_rights_of_scripts_has_no_scoreboard(server, folder):
+    """What is shared by all processes and pools is mapped by none that a script could take over."""
+    s = server().start()
+    assert "tqfpm-scoreboard" in s.dispatchers()[0].read("maps")
+    for process in s.processes("tqfpm: spawner") + s.templates() + s.all_workers():
+        assert not re.search("tqfpm-(scoreboard|processes)", process.read("maps")), process
+
+
 # --- disks that stand -----------------------------------------------------------------------------------------------
 
 def full_pipe(path):
