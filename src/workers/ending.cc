@@ -79,7 +79,8 @@ void Ending::count_fault(const Worker &worker, int status, TimePoint now) {
 }
 
 void Ending::log_end(const Worker &worker, int status, TimePoint now) const {
-  const bool quiet = worker.life.end && ended_well(status);
+  // Told to end, php-cgi exits with the code of the last script that has failed: 255 says nothing about this end.
+  const bool quiet = worker.life.end && worker.life.killed == TimePoint{} && WIFEXITED(status);
   const std::string text = fmt::format("[pool {}] child {} {} after {:.6f} seconds from start", context_.pool.name,
                                        worker.pid, end_text(status), age_of(worker, now));
   if (quiet)

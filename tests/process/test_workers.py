@@ -154,6 +154,16 @@ def test_the_log_says_all_of_a_crash(server):
                r"child \d+ exited on signal 11 \(SIGSEGV\), \d+\.\d s old, 1 requests served")
 
 
+def test_the_end_of_a_worker_is_not_told_by_its_last_failed_script(server):
+    s = server(pools={"www": {"pm.max_children": 1}}, log_level="debug").start()
+    assert s.request(s.script("throws.php", "throw new Exception('x');")).status == 500
+    assert s.request(s.script("fine.php", "echo 'ok';")).text == "ok"
+    s.signal(signal.SIGQUIT)
+    s.wait()
+    s.wait_log(r"child \d+ exited with code 255")
+    assert not re.search(r"(NOTICE|WARNING): .*exited with code", s.log), s.log  # php-fpm says nothing, either
+
+
 def test_a_crash_in_the_first_request_does_not_slow_down_the_pool(server):
     s = server(pools={"www": {"pm.max_children": 1}}).start()
     crash = s.script("crash.php", "posix_kill(getmypid(), SIGSEGV); sleep(5);")
