@@ -130,7 +130,7 @@ void Params::remove(std::string_view name) {
       content += pair->encoded;
   }
   content_ = std::move(content);
-  (void)index_all(index_.size()); // fewer, all of which are good
+  (void)index_all(SIZE_MAX); // all of which have been taken, or are our own
 }
 
 // PHP makes _ of a dot in the name of a variable, after it has looked for parameters that mean something to itself.

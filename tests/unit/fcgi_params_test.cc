@@ -66,6 +66,16 @@ TEST(Params, TooManyPairsAreNotTaken) {
   EXPECT_EQ(params.assign(most + "x"), Params::Verdict::kMalformed);
 }
 
+TEST(Params, RemovalKeepsWhatWasAddedUnseen) {
+  Params params;
+  ASSERT_EQ(params.assign(pair("A_B", "1") + pair("C", "2")), Params::Verdict::kGood);
+  EXPECT_TRUE(params.hide("A_B"));
+  params.add_unseen("A_B", "3");
+  params.remove("D");
+  EXPECT_EQ(params.get("A_B"), "3");
+  EXPECT_EQ(params.get("C"), "2");
+}
+
 TEST(Params, SetReplaces) {
   Params params;
   ASSERT_EQ(params.assign(pair("A", "1") + pair("B", "2")), Params::Verdict::kGood);
