@@ -82,6 +82,13 @@ std::optional<std::int64_t> to_number(std::string_view text, int base) {
   return value;
 }
 
+void empty(std::string &buffer, std::size_t kept) {
+  if (buffer.capacity() > kept)
+    std::string().swap(buffer);
+  else
+    buffer.clear();
+}
+
 std::size_t edit_distance(std::string_view a, std::string_view b) {
   std::vector<std::size_t> row(b.size() + 1);
   std::iota(row.begin(), row.end(), 0U);

@@ -23,6 +23,8 @@ void append_safe(std::string &line, std::string_view text, std::string_view also
 std::string safe(std::string_view text);
 // The whole of `text` as a number; nullopt if anything else is in it or it does not fit.
 std::optional<std::int64_t> to_number(std::string_view text, int base = 10);
+// Empties it, and gives memory of more than `kept` bytes back: an assignment of "" keeps it.
+void empty(std::string &buffer, std::size_t kept);
 // Levenshtein's distance.
 std::size_t edit_distance(std::string_view a, std::string_view b);
 

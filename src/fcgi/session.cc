@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/text.h"
 #include "fcgi/writer.h"
 
 namespace tqfpm::fcgi {
@@ -178,7 +179,7 @@ Arrival Session::params_done(Intake &intake, bool too_long) {
   held_ -= intake.params.size();
   if (!too_long)
     result.content = std::move(intake.params);
-  intake.params = {};
+  empty(intake.params, 0);
   intake.stage = intake.role == Role::kAuthorizer ? Stage::kReceived : Stage::kBody;
   return result;
 }

@@ -18,6 +18,7 @@
 #include "pool/request.h"
 #include "sys/event_loop.h"
 #include "sys/fd.h"
+#include "web/buffers.h"
 #include "web/flow.h"
 
 namespace tqfpm::web {
@@ -67,7 +68,7 @@ public:
   [[nodiscard]] std::size_t held() const;
   // It takes no more of an answer for now: where memory is short nothing beyond what it has.
   [[nodiscard]] bool congested() const {
-    return unsent() >= (notes_.pressure != Pressure::kNone ? 1 : settings_.limits.response_buffer);
+    return out_.unsent() >= (notes_.pressure != Pressure::kNone ? 1 : settings_.limits.response_buffer);
   }
   // Why a malformed connection was closed; "" if it was not. Told once.
   std::string take_complaint() { return std::exchange(complaint_, {}); }
@@ -107,8 +108,6 @@ public:
   void drop() { lost(); }
 
 private:
-  [[nodiscard]] std::size_t unsent() const { return out_.size() - out_sent_; }
-  [[nodiscard]] std::string_view unparsed() const { return std::string_view(in_).substr(in_used_); }
   [[nodiscard]] Load load() const;
   [[nodiscard]] bool receiving() const;
   [[nodiscard]] bool can_parse() const;
@@ -120,7 +119,6 @@ private:
   void begin(fcgi::Arrival &arrival);
   void add_body(pool::Request &request, std::string_view data);
   void end_body(pool::Request &request);
-  void keep_input(std::string_view rest);
   void end_of_input(TimePoint now);
   void ask_for_reset();
   void await(const Wait &wait, TimePoint now);
@@ -139,10 +137,8 @@ private:
   std::string peer_;
   fcgi::Session session_;
   std::vector<std::unique_ptr<pool::Request>> requests_;
-  std::string in_; // read and not parsed, from in_used_ on
-  std::size_t in_used_ = 0;
-  std::string out_; // not sent yet, from out_sent_ on
-  std::size_t out_sent_ = 0;
+  InputBuffer in_;
+  OutputBuffer out_;
   std::string complaint_;
   ClientState state_ = ClientState::kOpen;
   Wait wait_;            // for the peer, since progress_

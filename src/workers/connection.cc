@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "base/text.h"
 #include "fcgi/writer.h"
 #include "ipc/control.h"
 
@@ -41,10 +42,7 @@ void Connection::close() {
 
 // A body's memory is not kept for the next one.
 void Connection::clear_upstream() {
-  if (upstream_.capacity() > kKeptRoom)
-    upstream_ = std::string();
-  else
-    upstream_.clear();
+  empty(upstream_, kKeptRoom);
   written_ = 0;
 }
 
@@ -60,6 +58,7 @@ void Connection::hold(bool on) {
 
 Connection::Sent Connection::begin(std::string head, std::string &body, bool whole, std::uint16_t client_id) {
   mode_ = Mode::kRequest;
+  empty(tail_, kKeptRoom);
   client_id_ = client_id;
   total_written_ = 0;
   written_ = 0;
