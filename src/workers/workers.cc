@@ -403,8 +403,8 @@ std::vector<status::WorkerView> Workers::view() const {
   std::size_t looks = kLooks;
   for (std::size_t i = 0; i < roster.slots(); ++i) {
     Worker *worker = roster.at(i);
-    if (worker == nullptr)
-      continue;
+    if (worker == nullptr || worker->pid < 0)
+      continue; // an order to start one is no process
     // Of a big pool a part at a time: the page must not hold up the loop.
     const bool look = looks > 0 && (table().total() <= kLooks || worker->usage.last.memory == 0);
     looks -= look ? 1 : 0;

@@ -18,8 +18,10 @@ TEST(Workers, ComeUpFromATemplate) {
   ASSERT_EQ(one.count(Kind::kFacts), 1U);
   EXPECT_EQ(one.last(Kind::kFacts)->event.facts.version, 80200U);
   EXPECT_EQ(one.state(WorkerState::kStarting), 1U);
+  EXPECT_TRUE(one.workers->view().empty()); // there is no process yet
   const auto worker = one.start_worker();
   ASSERT_NE(worker, nullptr);
+  EXPECT_EQ(one.workers->view().size(), 1U);
   EXPECT_EQ(one.count(Kind::kReady), 1U);
   EXPECT_EQ(one.state(WorkerState::kIdle), 1U);
   EXPECT_EQ(one.metric(Metric::workers_started), 1U);
