@@ -1,4 +1,4 @@
-// Functions of php-fpm for scripts: fastcgi_finish_request() and fpm_get_status().
+// Functions of php-fpm for scripts: fastcgi_finish_request(), fpm_get_status(), and getenv() with all parameters.
 //
 // A SAPI of PHP can name functions of its own (sapi_module_struct::additional_functions); php-cgi names none when it
 // speaks FastCGI. They are set while PHP starts, so that PHP itself registers them as it does with its own: no cost for
@@ -27,6 +27,7 @@ __attribute__((weak)) void add_assoc_stringl_ex(void *array, const char *key, si
 __attribute__((weak)) void add_assoc_zval_ex(void *array, const char *key, size_t key_length, void *value);
 __attribute__((weak)) void *zend_hash_next_index_insert(void *table, void *value);
 extern char sapi_module[] __attribute__((weak));
+extern void (*php_load_environment_variables)(void *array) __attribute__((weak)); // not in PHP 7.4
 }
 
 namespace tqfpm::preload {
@@ -67,6 +68,7 @@ alignas(8) const char no_arguments[64] = {};
 
 // sapi_module_struct of 64-bit builds of PHP 5.3 to 8.5
 constexpr size_t kName = 0;
+constexpr size_t kInputFilter = 232;
 constexpr size_t kIniEntries = 256;
 constexpr size_t kAdditionalFunctions = 264;
 
@@ -231,6 +233,47 @@ void get_status(void *, void *return_value) {
   munmap(data, static_cast<size_t>(size));
 }
 
+// --- getenv() without a name
+// ------------------------------------------------------------------------------------------
+
+// php-cgi lets its input filter see each parameter of the request, and ext/filter puts it into $_SERVER instead of into
+// the array that getenv() asks for. Its filter is asked for nothing else meanwhile.
+using InputFilter = unsigned (*)(int kind, const char *name, char **value, size_t length, size_t *new_length);
+constexpr int kEnvironment = 4; // PARSE_ENV
+constexpr int kServer = 5;      // PARSE_SERVER
+InputFilter own_filter;
+void (*own_load)(void *array);
+
+void set_filter(InputFilter filter) {
+  memcpy(sapi_module + kInputFilter, &filter, sizeof filter);
+}
+
+// 1: the caller registers the variable itself.
+unsigned let_through(int kind, const char *name, char **value, size_t length, size_t *new_length) {
+  if (kind != kEnvironment && kind != kServer)
+    return own_filter(kind, name, value, length, new_length);
+  if (new_length != nullptr)
+    *new_length = length;
+  return 1;
+}
+
+void load_environment(void *array) {
+  InputFilter filter = nullptr;
+  memcpy(&filter, sapi_module + kInputFilter, sizeof filter);
+  if (filter != &let_through) // it is after an error in the middle, which PHP leaves by longjmp()
+    own_filter = filter;
+  set_filter(&let_through);
+  own_load(array);
+  set_filter(own_filter);
+}
+
+void offer_environment() {
+  if (&php_load_environment_variables == nullptr || php_load_environment_variables == nullptr)
+    return;
+  own_load = php_load_environment_variables;
+  php_load_environment_variables = &load_environment;
+}
+
 // Entries of either size, then one that is all zero.
 alignas(8) char functions[3 * kEntrySizeFrom84];
 bool offered;
@@ -266,6 +309,7 @@ void offer_functions() {
   add_function(size, "fpm_get_status", &get_status);
   const void *table = functions;
   memcpy(sapi_module + kAdditionalFunctions, &table, sizeof table);
+  offer_environment();
 }
 
 } // namespace tqfpm::preload

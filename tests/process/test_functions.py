@@ -1,4 +1,5 @@
 """Functions of php-fpm that scripts call, on unmodified php-cgi."""
+import json
 import os
 import signal
 import time
@@ -16,6 +17,18 @@ file_put_contents($_GET['wait'] . '.out', implode(',', array_map('intval', [$res
 @pytest.fixture(params=foreign.VERSIONS)
 def php(request, folder):
     return foreign.settings(request.param, folder)
+
+
+@pytest.mark.parametrize("version", [v for v in foreign.VERSIONS if v != "7.4"])  # it has no loader to be told
+def test_getenv_without_a_name_has_all_that_php_fpm_gives(server, folder, version):
+    code = """$all = getenv(); putenv('LATE=x');
+    echo json_encode([$all['SCRIPT_NAME'], $all['OWN'], $all['POOL'], isset($all['argv']), getenv()['LATE'], isset($all['LATE']),
+                      filter_input(INPUT_SERVER, 'OWN'), filter_input(INPUT_GET, 'q'), $_SERVER['OWN']]);"""
+    s = server(pools={"www": {"pm.max_children": 1, "env[POOL]": "p", "php_value[variables_order]": "GPCS",
+                              **foreign.settings(version, folder)}}).start()
+    for own in "ab":  # of the request at hand, and not of the one before
+        answer = s.request(s.script("env.php", code), query="q=1", extra={"OWN": own})
+        assert answer.text == json.dumps(["/env.php", own, "p", False, "x", False, own, "1", own], separators=(",", ":")).replace("/", "\\/"), answer.text
 
 
 def finish(server, folder, script, **how):
