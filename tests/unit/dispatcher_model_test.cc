@@ -254,36 +254,13 @@ private:
     one_.peers.processes.end(pid, status);
   }
   void misbehave(test::FakeWorker &worker) {
-    switch (random_() % 24) {
-    case 0:
-      worker.php.out(std::string(pick(3 * kBuffer), 'o'));
+    switch (test::hostile_move(worker, random_, 24, 3 * kBuffer)) {
+    case test::Move::kMade:
       return;
-    case 1:
-      worker.php.finish_early();
+    case test::Move::kEnd:
+      end(worker, chance(2) ? SIGSEGV : 256);
       return;
-    case 2:
-      worker.php.fd.reset();
-      return;
-    case 3:
-      worker.php.fd.reset();
-      worker.accepting();
-      return;
-    case 4:
-      if (chance(6))
-        worker.report(static_cast<ipc::WorkerReportType>(random_() % 6));
-      return;
-    case 5:
-      if (chance(4))
-        end(worker, chance(2) ? SIGSEGV : 256);
-      return;
-    case 6:
-      if (chance(6))
-        worker.php.write("nonsense");
-      return;
-    case 7:
-      worker.say("a line\nand a part");
-      return;
-    default:
+    case test::Move::kNone:
       behave(worker);
       return;
     }

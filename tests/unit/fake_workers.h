@@ -169,6 +169,44 @@ struct FakeWorker {
   }
 };
 
+// What a hostile or broken worker may do at any time. kEnd: it should end now, which is the caller's to do; kNone: it
+// behaves for once.
+enum class Move { kMade, kEnd, kNone };
+// One of `of` moves by chance, eight of which are not kNone; output is less than `most` bytes.
+template <class Random> Move hostile_move(FakeWorker &worker, Random &random, unsigned of, std::size_t most) {
+  const auto chance = [&random](unsigned in) { return random() % in == 0; };
+  switch (random() % of) {
+  case 0:
+    worker.php.out(std::string(random() % most, 'o'));
+    return Move::kMade;
+  case 1:
+    worker.php.finish_early();
+    return Move::kMade;
+  case 2:
+    worker.php.fd.reset();
+    return Move::kMade;
+  case 3:
+    worker.php.fd.reset();
+    worker.accepting();
+    return Move::kMade;
+  case 4:
+    if (chance(6))
+      worker.report(static_cast<ipc::WorkerReportType>(random() % 6));
+    return Move::kMade;
+  case 5:
+    return chance(4) ? Move::kEnd : Move::kMade;
+  case 6:
+    if (chance(6))
+      worker.php.write("nonsense");
+    return Move::kMade;
+  case 7:
+    worker.say("a line\nand a part");
+    return Move::kMade;
+  default:
+    return Move::kNone;
+  }
+}
+
 struct FakeTemplate {
   sys::Fd control, out, err, settings;
   pid_t pid = -1;

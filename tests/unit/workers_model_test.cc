@@ -99,40 +99,16 @@ private:
   }
 
   void behave(test::FakeWorker &worker) {
-    switch (random_() % 14) {
-    case 0:
-      worker.php.out("some of it");
+    switch (test::hostile_move(worker, random_, 14, 20)) {
+    case test::Move::kMade:
       return;
-    case 1:
-      worker.php.finish_early();
+    case test::Move::kEnd: {
+      const pid_t pid = worker.pid;
+      worker.vanish();
+      one_.processes.end(pid, chance(2) ? SIGSEGV : 0);
       return;
-    case 2:
-      worker.php.fd.reset();
-      return;
-    case 3:
-      worker.php.fd.reset();
-      worker.accepting();
-      return;
-    case 4:
-      if (chance(4)) {
-        worker.report(static_cast<ipc::WorkerReportType>(random_() % 6));
-      }
-      return;
-    case 5:
-      if (chance(3)) {
-        const pid_t pid = worker.pid;
-        worker.vanish();
-        one_.processes.end(pid, chance(2) ? SIGSEGV : 0);
-      }
-      return;
-    case 6:
-      if (chance(5))
-        worker.php.write("nonsense");
-      return;
-    case 7:
-      worker.say("a line\nand a part");
-      return;
-    default:
+    }
+    case test::Move::kNone:
       if (!worker.php.read().empty() || chance(10))
         worker.php.answer("hello");
       return;
