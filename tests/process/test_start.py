@@ -77,7 +77,7 @@ def test_workers_inherit_nothing(server):
         assert not target.startswith(("/memfd:", str(s.folder))) or target.startswith("/memfd:opcache"), (fd, target)  # OPcache's own
     # stdin (the template's dummy listener), stdout, stderr, the channel and a connection
     assert len([t for t in worker.fds.values() if t.startswith("socket:")]) <= 4, worker.fds
-    code = "echo json_encode([getenv('LD_PRELOAD'), array_filter(array_keys(getenv()), fn($n) => str_starts_with($n, 'TQFPM'))]);"
+    code = "echo json_encode([getenv('LD_PRELOAD'), array_values(array_filter(array_keys(getenv()), fn($n) => str_starts_with($n, 'TQFPM')))]);"
     preload, ours = json.loads(s.request(s.script("env.php", code)).text)
     assert preload is False and [n for n in ours if n not in ("TQFPM_REQUEST_ID", "TQFPM_QUEUE_WAIT_US")] == []
 
