@@ -68,15 +68,16 @@ template <typename Id> bool add_acl_entry(acl_t &acl, acl_tag_t tag, Id id) {
          ::acl_add_perm(permissions, ACL_WRITE) == 0;
 }
 
-Status set_acl(const ListenSpec &spec) {
-  acl_t acl = ::acl_get_file(spec.path.c_str(), ACL_TYPE_ACCESS);
+// `node`: a path to the socket's inode, whatever happens to its name.
+Status set_acl(const ListenSpec &spec, const std::string &node) {
+  acl_t acl = ::acl_get_file(node.c_str(), ACL_TYPE_ACCESS);
   bool ok = acl != nullptr;
   for (const auto &[uid, name] : spec.acl_users)
     ok = ok && add_acl_entry(acl, ACL_USER, uid);
   for (const auto &[gid, name] : spec.acl_groups)
     ok = ok && add_acl_entry(acl, ACL_GROUP, gid);
   ok = ok && ::acl_calc_mask(&acl) == 0 && ::acl_valid(acl) == 0 &&
-       ::acl_set_file(spec.path.c_str(), ACL_TYPE_ACCESS, acl) == 0;
+       ::acl_set_file(node.c_str(), ACL_TYPE_ACCESS, acl) == 0;
   const int code = errno;
   if (acl != nullptr)
     ::acl_free(acl);
@@ -85,13 +86,19 @@ Status set_acl(const ListenSpec &spec) {
   return success();
 }
 
+// Who may write into the folder can put a link or a file of others in the socket's place at any time.
 Status set_access(const ListenSpec &spec) {
+  const Fd socket(::open(spec.path.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
+  struct stat info {};
+  if (!socket.valid() || ::fstat(socket.get(), &info) != 0 || !S_ISSOCK(info.st_mode))
+    return Error{"somebody has taken the socket '" + spec.path + "' away: others may write into its folder", EPERM};
+  const std::string node = "/proc/self/fd/" + std::to_string(socket.get());
   const bool acl = !spec.acl_users.empty() || !spec.acl_groups.empty();
-  if (spec.set_owner && ::chown(spec.path.c_str(), spec.uid, spec.gid) != 0)
+  if (spec.set_owner && ::fchownat(socket.get(), "", spec.uid, spec.gid, AT_EMPTY_PATH) != 0)
     return Error{"failed to chown() the socket '" + spec.path + "': " + strerror(errno), errno};
-  if (::chmod(spec.path.c_str(), acl ? 0600 : spec.mode) != 0)
+  if (::chmod(node.c_str(), acl ? 0600 : spec.mode) != 0)
     return Error{"failed to chmod() the socket '" + spec.path + "': " + strerror(errno), errno};
-  return acl ? set_acl(spec) : success();
+  return acl ? set_acl(spec, node) : success();
 }
 
 Result<Fd> listen_unix(const ListenSpec &spec, std::vector<std::string> &notices) {

@@ -11,6 +11,7 @@
 #include <climits>
 #include <cstring>
 
+#include "sys/place.h"
 #include "sys/socket.h"
 
 namespace tqfpm::sys {
@@ -40,22 +41,29 @@ Fd own_description(int fd) {
 }
 
 Result<Fd> open_log(const std::string &path) {
-  const auto fail = [&path] { return Error{"failed to open log file '" + path + "': " + strerror(errno), errno}; };
-  int inherited = -1;
-  if (path == "/dev/stderr" || path == "/proc/self/fd/2")
-    inherited = STDERR_FILENO;
-  else if (path == "/dev/stdout" || path == "/proc/self/fd/1")
-    inherited = STDOUT_FILENO;
+  const auto fail = [&path](const std::string &why, int code) {
+    return Error{"failed to open log file '" + path + "': " + why, code};
+  };
+  int inherited = descriptor_named(path);
+  Place place;
+  if (inherited < 0) {
+    auto found = place_of(path);
+    if (!found.ok())
+      return fail(found.error().message, found.error().code);
+    place = std::move(found.value());
+    inherited = descriptor_named(place.name);
+  }
   if (inherited >= 0) {
     Fd own = own_description(inherited);
-    return own.valid() ? Result<Fd>(std::move(own)) : fail();
+    return own.valid() ? Result<Fd>(std::move(own)) : fail(strerror(errno), errno);
   }
   // A FIFO that nobody reads: with both ends in our hand it can be opened, and what is written waits in it.
   struct stat info {};
-  const bool pipe = ::stat(path.c_str(), &info) == 0 && is_pipe(info);
-  const int access = pipe ? O_RDWR : O_WRONLY | O_CREAT;
-  Fd fd(::open(path.c_str(), access | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0600));
-  return fd.valid() ? Result<Fd>(std::move(fd)) : fail();
+  const bool there = ::fstatat(place.folder.get(), place.name.c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0;
+  const int access = there && is_pipe(info) ? O_RDWR : O_WRONLY | O_CREAT;
+  Fd fd(::openat(place.folder.get(), place.name.c_str(),
+                 access | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK | O_NOFOLLOW, 0600));
+  return fd.valid() ? Result<Fd>(std::move(fd)) : fail(strerror(errno), errno);
 }
 
 LogSink::LogSink() : LogSink(&::write) {}
