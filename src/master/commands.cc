@@ -83,7 +83,7 @@ bool one_output() {
 // As php-fpm into the log; where standard output goes elsewhere, also there, as a file that loads again to the same.
 void show(const config::Config &config) {
   const auto e_all = [](const config::PoolConfig &pool) {
-    const auto version = php_version(pool.php_binary);
+    const auto version = php_version(pool);
     return php::e_all_of(version.ok() ? version.value() : "");
   };
   for (const std::string &line : config::dump_for_log(config, e_all))

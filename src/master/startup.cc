@@ -68,6 +68,11 @@ void check_rights(const config::PoolConfig &pool, const Options &options, config
     return;
   }
   const auto uid = sys::find_user(pool.user);
+  const std::string &dispatcher = result.config.global.dispatcher_user;
+  if (uid && !dispatcher.empty() && uid == sys::find_user(dispatcher))
+    result.say(Severity::kError, pool, "user",
+               "user is the account of dispatcher.user, too: scripts could do anything to the dispatchers; give "
+               "dispatcher.user an account of its own");
   if (pool.user.empty())
     result.say(Severity::kError, pool, "user", "user has not been defined; set user = to the account that PHP runs as");
   else if (uid && *uid == 0 && !options.allow_root)
@@ -117,32 +122,44 @@ void check_php(config::PoolConfig &pool, const std::string &config_path, config:
     return;
   }
   pool.php_binary = binary.value();
-  const auto version = php_version(pool.php_binary);
+  if (sys::is_root() && !sys::find_user(pool.user))
+    return; // which is an error of its own
+  const auto version = php_version(pool);
   if (!version.ok())
     result.say(config::Severity::kError, pool, directive, version.error().message);
 }
 
 } // namespace
 
-Result<sys::Output> run_php(const std::string &binary, const std::vector<std::string> &arguments) {
+Result<sys::Output> run_php(const std::string &binary, const std::vector<std::string> &arguments,
+                            const std::optional<sys::ExecUser> &user) {
   std::vector<std::string> all = {binary};
   all.insert(all.end(), arguments.begin(), arguments.end());
   return sys::run_program(binary, all, seconds(30),
-                          {"SERVER_SOFTWARE", "SERVER_NAME", "GATEWAY_INTERFACE", "REQUEST_METHOD"});
+                          {"SERVER_SOFTWARE", "SERVER_NAME", "GATEWAY_INTERFACE", "REQUEST_METHOD"}, user);
 }
 
-Result<std::string> php_version(const std::string &binary) {
-  static std::map<std::string, std::string> known;
-  if (const auto found = known.find(binary); found != known.end())
+Result<std::string> php_version(const config::PoolConfig &pool) {
+  static std::map<std::pair<std::string, uid_t>, std::string> known;
+  const std::string &binary = pool.php_binary;
+  std::optional<sys::ExecUser> user;
+  if (sys::is_root()) {
+    auto identity = sys::find_identity(pool.user, pool.group);
+    if (!identity.ok())
+      return identity.error();
+    user = sys::ExecUser{identity.value().uid, identity.value().gid, std::move(identity.value().groups)};
+  }
+  const std::pair key(binary, user ? user->uid : ::geteuid());
+  if (const auto found = known.find(key); found != known.end())
     return found->second;
-  const auto output = run_php(binary, {"-n", "-v"});
+  const auto output = run_php(binary, {"-n", "-v"}, user);
   if (!output.ok())
     return Error{"php.binary: " + output.error().message};
   const std::string &text = output.value().text;
   if (!ended_well(output.value().status) || !text.starts_with("PHP ") || text.find("(cgi-fcgi)") == std::string::npos)
     return Error{"php.binary: " + binary + " is no php-cgi: its -v says '" + text.substr(0, text.find('\n')) +
                  "'; name a php-cgi binary (Debian: package php-cgi)"};
-  known[binary] = text;
+  known[key] = text;
   return text;
 }
 

@@ -41,9 +41,11 @@ Result<Listener> open_listener(const config::PoolConfig &pool, const config::Add
 
 // Runs a php-cgi for what it prints. In the environment of a CGI program it would serve a request instead of reading
 // its arguments: those variables are kept from it.
-Result<sys::Output> run_php(const std::string &binary, const std::vector<std::string> &arguments);
-// "PHP 8.2.36 (cgi-fcgi) ..." of a php-cgi, all lines of -v.
-Result<std::string> php_version(const std::string &binary);
+Result<sys::Output> run_php(const std::string &binary, const std::vector<std::string> &arguments,
+                            const std::optional<sys::ExecUser> &user = {});
+// "PHP 8.2.36 (cgi-fcgi) ..." of the pool's php.binary, all lines of -v. It runs as the pool's user, who may be able to
+// change it.
+Result<std::string> php_version(const config::PoolConfig &pool);
 // php.binary, or what php.version, the path of the configuration file and PATH lead to.
 Result<std::string> find_php(const config::PoolConfig &pool, const std::string &config_path);
 

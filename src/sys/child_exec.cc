@@ -1,6 +1,7 @@
 #include "sys/child_exec.h"
 
 #include <fcntl.h>
+#include <grp.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -83,6 +84,11 @@ bool set_limits(const ExecPlan &plan) noexcept {
          (!plan.limit_core || set_limit(RLIMIT_CORE, *plan.limit_core));
 }
 
+bool become_user(const ExecUser &user) noexcept {
+  return ::setgroups(user.groups.size(), user.groups.data()) == 0 && ::setresgid(user.gid, user.gid, user.gid) == 0 &&
+         ::setresuid(user.uid, user.uid, user.uid) == 0;
+}
+
 // "exec NAME": for the program that is executed next.
 bool set_profile(const ExecPlan &plan) noexcept {
   const int fd = ::open(plan.apparmor_file.c_str(), O_WRONLY | O_CLOEXEC);
@@ -119,6 +125,8 @@ void want_death_signal(const ExecPlan &plan, pid_t between) noexcept {
     give_up(prepared, ExecStage::kChdir);
   if (!plan.apparmor.empty() && !set_profile(plan))
     give_up(prepared, ExecStage::kAppArmor);
+  if (plan.user && !become_user(*plan.user))
+    give_up(prepared, ExecStage::kUser);
   ::execve(plan.path.c_str(), prepared.arguments.data(), prepared.environment.data());
   give_up(prepared, ExecStage::kExec);
 }
@@ -173,6 +181,8 @@ const char *stage_text(ExecStage stage) {
     return "cannot execute";
   case ExecStage::kAppArmor:
     return "cannot set the AppArmor profile of apparmor_hat for";
+  case ExecStage::kUser:
+    return "cannot become the user for";
   }
   return "unknown stage";
 }

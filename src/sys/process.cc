@@ -75,7 +75,7 @@ void protect_open_descriptors() {
 }
 
 Result<Output> run_program(const std::string &path, const std::vector<std::string> &arguments, Duration limit,
-                           const std::vector<std::string> &without) {
+                           const std::vector<std::string> &without, const std::optional<ExecUser> &user) {
   int fds[2];
   if (::pipe2(fds, O_CLOEXEC) != 0)
     return Error{std::string("cannot create a pipe: ") + strerror(errno), errno};
@@ -85,6 +85,7 @@ Result<Output> run_program(const std::string &path, const std::vector<std::strin
   ExecPlan plan;
   plan.path = path;
   plan.arguments = arguments;
+  plan.user = user;
   for (char **entry = environ; *entry != nullptr; ++entry) {
     const std::string_view text = *entry;
     if (std::find(without.begin(), without.end(), text.substr(0, text.find('='))) == without.end())

@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/result.h"
+#include "sys/child_exec.h"
 
 namespace tqfpm::sys {
 
@@ -31,9 +32,9 @@ struct Output {
   int status = 0;   // of waitpid
   std::string text; // standard output and error
 };
-// Runs `path` with `arguments` (argv[0] first) and this process's environment less the variables `without`. Killed
-// after `limit`; an error then.
+// Runs `path` with `arguments` (argv[0] first) and this process's environment less the variables `without`, as `user`
+// if there is one. Killed after `limit`; an error then.
 Result<Output> run_program(const std::string &path, const std::vector<std::string> &arguments, Duration limit,
-                           const std::vector<std::string> &without = {});
+                           const std::vector<std::string> &without = {}, const std::optional<ExecUser> &user = {});
 
 } // namespace tqfpm::sys
