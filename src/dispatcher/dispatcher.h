@@ -4,6 +4,8 @@
 // call.
 #pragma once
 
+#include <sys/resource.h>
+
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -31,6 +33,7 @@ struct DispatcherStart {
   spawner::PhpOptions php;
   std::vector<std::string> folders;      // in the root of what workers see, for spawner::php_command()
   std::optional<sys::Identity> own_user; // the dispatcher's; none when not root
+  std::optional<rlimit> files;           // RLIMIT_NOFILE, as it was for the master
 };
 
 class Dispatcher {

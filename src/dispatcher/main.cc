@@ -38,16 +38,19 @@ void settle_descriptors() {
   (void)sys::set_nonblocking(ipc::kControlFd, true);
 }
 
-void raise_file_limit() {
+// What it was before.
+std::optional<rlimit> raise_file_limit() {
   rlimit limit{};
   if (::getrlimit(RLIMIT_NOFILE, &limit) != 0)
-    return;
+    return std::nullopt;
+  const rlimit before = limit;
   // Each worker needs up to four descriptors here, each connection one. Beyond the hard limit as far as root may.
   const rlimit wanted{1U << 20, 1U << 20};
   if (limit.rlim_max >= wanted.rlim_max || ::setrlimit(RLIMIT_NOFILE, &wanted) != 0) {
     limit.rlim_cur = limit.rlim_max;
     (void)::setrlimit(RLIMIT_NOFILE, &limit);
   }
+  return before;
 }
 
 Result<std::optional<sys::Identity>> pool_identity(const config::PoolConfig &pool) {
@@ -102,6 +105,7 @@ spawner::SpawnerPlan spawner_plan(const DispatcherStart &start, const std::optio
   plan.library = std::move(library);
   plan.user = user;
   plan.pool = pool.name;
+  plan.files = start.files;
   plan.chroot = pool.chroot;
   plan.chdir = pool.chdir;
   if (pool.rlimit_files > 0)
@@ -223,14 +227,14 @@ int dispatcher_main(const spawner::PhpOptions &php) {
   auto config = read_config(ipc::kConfigFd);
   if (!config.ok())
     return complain("?", config.error().message);
-  DispatcherStart start{std::move(config.value()), php, {}, std::nullopt};
+  DispatcherStart start{std::move(config.value()), php, {}, std::nullopt, std::nullopt};
   const config::PoolConfig &pool = start.config.pools.front();
   take_log(start.config.global);
   sys::set_title("tqfpm: pool " + pool.name);
   ::signal(SIGPIPE, SIG_IGN);
   ::umask(022);
   (void)::prctl(PR_SET_CHILD_SUBREAPER, 1);
-  raise_file_limit();
+  start.files = raise_file_limit();
   start.folders = spawner::section_folders(pool, sys::folders_in(pool.chroot.empty() ? "/" : pool.chroot));
   sys::Fd library = open_library(pool);
   auto user = pool_identity(pool);

@@ -150,6 +150,8 @@ void raise_hard_limit(__rlimit_resource_t which, const std::optional<std::uint64
 }
 
 Status drop(const SpawnerPlan &plan) {
+  if (plan.files)
+    (void)::setrlimit(RLIMIT_NOFILE, &*plan.files);
   raise_hard_limit(RLIMIT_NOFILE, plan.limit_files);
   raise_hard_limit(RLIMIT_CORE, plan.limit_core);
   if (plan.priority && ::setpriority(PRIO_PROCESS, 0, *plan.priority) != 0)

@@ -2,6 +2,8 @@
 // forks it while it is still root; afterwards neither has root, and templates can still be started at any time.
 #pragma once
 
+#include <sys/resource.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -30,6 +32,7 @@ struct SpawnerPlan {
   std::string apparmor;        // profile of the workers; empty: as it is
   std::string apparmor_folder; // with AppArmor's files
   std::optional<std::uint64_t> limit_files;
+  std::optional<rlimit> files; // RLIMIT_NOFILE as it was for the master: a dispatcher has more, scripts do not
   std::optional<std::uint64_t> limit_core;
   std::optional<int> priority; // process.priority, set while root
   bool dumpable = true;        // process.dumpable
