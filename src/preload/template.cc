@@ -268,8 +268,8 @@ void become_worker(const TemplateRequest &request, const int *fds, pid_t between
     fail(WorkerStage::kParent, 0);
   if (state.setup.tracer > 0)
     (void)prctl(PR_SET_PTRACER, static_cast<unsigned long>(state.setup.tracer), 0, 0, 0);
-  if (state.setup.dumpable == 0)
-    (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+  if (state.setup.dumpable != 0)
+    (void)prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
   if (state.setup.subreaper != 0)
     (void)prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
   set_title(state.setup.worker_title);
@@ -322,6 +322,7 @@ int serve_template() {
     if (state.setup.own_scan_dir != 0)
       unsetenv("PHP_INI_SCAN_DIR");
     set_title(state.setup.template_title);
+    (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); // scripts, which have its user, can neither read nor stop it by ptrace
     state.ready_sent = true;
     if (!reply(TemplateReplyType::kReady, 0, 0, 0)) {
       errno = EBADF;
