@@ -22,6 +22,7 @@ struct Generation {
   unsigned number = 0; // counts within the pool
   Phase phase = Phase::kStarting;
   bool accepting = true; // may still take new connections
+  bool gone = false;     // it has ended: what it has said before is still to be read
   TimePoint started{};
   std::string failure; // what its kFailed said
   sys::Fd control;

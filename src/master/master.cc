@@ -201,15 +201,21 @@ int Master::run() {
     loop_.run();
   if (exit_code_ == 0)
     sys::log().notice("exiting, bye-bye!");
-  for (const auto &pool : pools_) {
-    const auto remove = [](const config::Address &address, bool ours) {
-      if (address.kind == config::Address::Kind::kUnix && ours)
-        ::unlink(address.path.c_str());
-    };
-    remove(pool->config.listen, pool->listener.valid() && !pool->listener_given);
-    remove(pool->config.pm_status_listen, pool->status_listener.valid() && !pool->status_listener_given);
-  }
+  close_listeners();
   return exit_code_;
+}
+
+// Who connects now is told at once that nobody listens, instead of waiting in the backlog for nobody.
+void Master::close_listeners() {
+  for (const auto &pool : pools_) {
+    const auto close = [](const config::Address &address, sys::Fd &listener, bool given) {
+      if (listener.valid() && address.kind == config::Address::Kind::kUnix && !given)
+        ::unlink(address.path.c_str());
+      listener.reset();
+    };
+    close(pool->config.listen, pool->listener, pool->listener_given);
+    close(pool->config.pm_status_listen, pool->status_listener, pool->status_listener_given);
+  }
 }
 
 // --- stopping -------------------------------------------------------------------------------------------------------
@@ -231,6 +237,7 @@ void Master::stop(Stop how) {
     stop_timer_.at(Clock::now() + kFastStopPatience);
   for (const auto &pool : pools_)
     pool->restart.reset();
+  close_listeners();
   if (!any_left())
     finish();
 }

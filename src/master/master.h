@@ -109,6 +109,7 @@ private:
   void reopen_logs();
   void stop_overdue();
   void finish();
+  void close_listeners();
   void tell_status();
   std::uint64_t drain_limit() const;
 

@@ -131,7 +131,8 @@ void Master::heard(Pool &pool, Generation &generation, const ipc::DispatcherRepo
   const std::string text(report.text, std::min<std::size_t>(report.length, sizeof report.text));
   switch (report.type) {
   case ipc::DispatcherMessage::kReady:
-    serving(pool, generation);
+    if (!generation.gone) // nobody makes room for one that has ended
+      serving(pool, generation);
     return;
   case ipc::DispatcherMessage::kFailed:
     generation.failure = text;
@@ -141,14 +142,11 @@ void Master::heard(Pool &pool, Generation &generation, const ipc::DispatcherRepo
     check_ready();
     return;
   case ipc::DispatcherMessage::kRenew:
-    if (stop_ != Stop::kNo || generation.phase == Phase::kDraining)
+    if (stop_ != Stop::kNo || generation.phase == Phase::kDraining || generation.gone)
       return;
     pool.wants_renewal = true;
-    sys::log().notice("[pool {}] starting a new generation: {}", pool.name, text);
-    if (auto status = start_generation(pool); !status.ok()) {
-      sys::log().error("{}", status.error().message);
-      restart_later(pool, Clock::now());
-    }
+    sys::log().notice("[pool {}] a new generation is needed: {}", pool.name, text);
+    restart_later(pool, generation.started);
     return;
   }
 }
@@ -254,6 +252,7 @@ void Master::reap() {
 
 void Master::generation_ended(Pool &pool, Generation &generation, int status) {
   static_cast<status::ProcessBoard *>(processes_->data())->forget(generation.pid);
+  generation.gone = true;
   control_readable(pool, generation); // its last words
   const auto found = std::find_if(pool.generations.begin(), pool.generations.end(),
                                   [&](const auto &each) { return each.get() == &generation; });
