@@ -1,0 +1,151 @@
+"""What the master does for its processes, and what it does not let others do to it."""
+import os
+import re
+import shutil
+import signal
+import time
+
+import pytest
+
+import fcgi
+import php
+from server import TQFPM, Process, wait_for
+
+
+# --- what root runs and opens ---------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("test", [False, True])
+def test_root_does_not_run_what_the_pools_user_may_change(server, folder, test):
+    """php.binary is asked for its version as the pool's user, at a start and by -t."""
+    wrapper = folder / "php-cgi"
+    wrapper.write_text(f"#!/bin/sh\nid -u >>{folder}/uids\nexec {php.CGI} \"$@\"\n")
+    wrapper.chmod(0o755)
+    (folder / "uids").touch(mode=0o666)
+    (folder / "uids").chmod(0o666)
+    s = server(pools={"www": {"php.binary": wrapper}})
+    if test:
+        code, output = s.run("-t")
+        assert code == 0, output
+    else:
+        s.start()
+    uids = set((folder / "uids").read_text().split())
+    assert uids and "0" not in uids, uids
+
+
+def link_by(user, path, target):
+    os.symlink(target, path)
+    os.lchown(path, shutil._get_uid(user), shutil._get_gid(user))
+
+
+@pytest.mark.parametrize("directive", ["access.log", "slowlog"])
+@pytest.mark.parametrize("where", ["file", "folder"])
+def test_root_follows_no_link_of_the_pools_user_to_a_log(server, folder, directive, where):
+    logs = folder / "logs"
+    logs.mkdir()
+    shutil.chown(logs, "www-data")
+    secret = folder / "secret"
+    secret.mkdir()
+    if where == "file":
+        link_by("www-data", logs / "a.log", secret / "a.log")
+        path = logs / "a.log"
+    else:
+        link_by("www-data", logs / "there", secret)
+        path = logs / "there" / "a.log"
+    s = server(pools={"www": {directive: path, "request_slowlog_timeout": "1s" if directive == "slowlog" else None}})
+    code, output = s.run()
+    assert code == 78 and "symbolic link of user" in output + s.log, output + s.log
+    assert not list(secret.iterdir())
+
+
+def test_a_reopened_log_is_not_where_a_link_of_the_pools_user_leads(server, folder):
+    logs = folder / "logs"
+    logs.mkdir()
+    shutil.chown(logs, "www-data")
+    s = server(pools={"www": {"access.log": logs / "a.log"}}).start()
+    (logs / "a.log").unlink()
+    link_by("www-data", logs / "a.log", folder / "secret")
+    s.signal(signal.SIGUSR1)
+    s.wait_log("ERROR: .*symbolic link of user .*the old one stays open")
+    assert not (folder / "secret").exists()
+    assert s.request(s.script("a.php", "echo 'ok';")).text == "ok"
+
+
+def test_links_of_root_are_followed(server, folder):
+    os.symlink(folder / "real", folder / "access.log")
+    s = server(pools={"www": {"access.log": folder / "access.log"}}).start()
+    assert s.request(s.script("a.php", "echo 'ok';")).text == "ok"
+    wait_for(lambda: (folder / "real").exists() and "a.php" in (folder / "real").read_text(), "a line in the log")
+
+
+def test_a_dispatchers_account_is_not_a_pools_user(server):
+    s = server(**{"dispatcher.user": "www-data"})
+    code, output = s.run()
+    assert code == 78, output
+    assert re.search(r"dispatcher\.user", output + s.log), output + s.log
+
+
+# --- what scripts get -----------------------------------------------------------------------------------------------
+
+def test_scripts_do_not_get_the_limit_of_descriptors_of_a_dispatcher(server, folder):
+    limited = folder / "tqfpm"
+    limited.write_text(f"#!/bin/sh\nulimit -n 3000\nexec {TQFPM} \"$@\"\n")
+    limited.chmod(0o755)
+    s = server(binary=str(limited)).start()
+    own = re.search(r"Max open files +(\d+) +(\d+)", Process(s.pid).read("limits")).groups()
+    assert own == ("3000", "3000")
+    for process in s.all_workers() + s.templates():
+        assert re.search(r"Max open files +(\d+) +(\d+)", process.read("limits")).groups() == own, process
+
+
+@pytest.mark.parametrize("dumpable", ["yes", "no"])
+def test_a_template_is_never_dumpable(server, dumpable):
+    s = server(pools={"www": {"process.dumpable": dumpable}}).start()
+    s.all_workers()
+    for process in s.templates():
+        assert os.stat(f"/proc/{process.pid}/environ").st_uid == 0, "its memory is open to scripts"
+
+
+# --- a stop ---------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("kind", ["unix", "tcp"])
+def test_a_graceful_stop_refuses_who_comes_late(server, folder, kind):
+    """Nobody waits in the backlog of a socket that nobody accepts from."""
+    pool = {"listen": f"{folder}/s.sock", "listen.mode": "0666"} if kind == "unix" else {}
+    s = server(pools={"www": {"pm.max_children": 1, **pool}}).start()
+    (folder / "flags").mkdir()
+    shutil.chown(folder / "flags", "www-data")
+    script = s.script("wait.php", f"touch('{folder}/flags/began'); while (!file_exists('{folder}/flags/go')) usleep(1000); echo 'done';")
+    with fcgi.Connection(s.address()) as connection:
+        connection.start(script)
+        wait_for((folder / "flags/began").exists)
+        s.signal(signal.SIGQUIT)
+        s.wait_log("Finishing")
+
+        def refused():
+            try:
+                fcgi.Connection(s.address(), 1).close()
+            except (ConnectionRefusedError, FileNotFoundError):
+                return True
+            return False
+        wait_for(refused, "a refused connection")
+        (folder / "flags/go").touch()
+        assert connection.finish().text == "done"
+    s.wait()
+
+
+# --- renewals -------------------------------------------------------------------------------------------------------
+
+def test_scripts_that_kill_the_spawner_make_no_flood_of_processes(server, folder):
+    """Each needs a new generation; they come more and more slowly, and there are never many."""
+    s = server(pools={"www": {"pm.max_children": 4}}, process_control_timeout="5s").start()
+    killer = s.script("kill.php", "posix_kill((int)$_GET['pid'], SIGKILL); echo 'shot';")
+    plain = s.script("plain.php", "echo 'ok';")
+    for _ in range(5):
+        for spawner in s.processes("tqfpm: spawner"):
+            s.request(killer, query=f"pid={spawner.pid}")
+        started = len(re.findall(r"dispatcher \d+ started", s.log))
+        s.wait_log(r"dispatcher \d+ started", started + 1)
+        assert len(s.dispatchers()) <= 4
+    delays = [int(ms) for ms in re.findall(r"starting another dispatcher in (\d+) ms", s.log)]
+    assert delays[:5] == [100, 200, 400, 800, 1600], delays
+    wait_for(lambda: len(s.dispatchers()) == 1 and s.request(plain).text == "ok", "one dispatcher that serves")
