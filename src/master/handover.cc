@@ -7,13 +7,11 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "base/wait_status.h"
 #include "config/dump.h"
 #include "master/handover_state.h"
 #include "master/master.h"
 #include "sys/log.h"
 #include "sys/paths.h"
-#include "sys/process.h"
 #include "sys/sd.h"
 
 namespace tqfpm::master {
@@ -145,17 +143,6 @@ Inheritance take_inheritance() {
     inheritance.sockets.push_back({std::move(address), std::move(fd), true});
   }
   return inheritance;
-}
-
-Status validate_with_new_binary(const std::vector<std::string> &command) {
-  std::vector<std::string> arguments = command;
-  arguments.insert(arguments.begin() + 1, "-t");
-  const auto output = sys::run_program(sys::program_path(), arguments, seconds(60));
-  if (!output.ok())
-    return output.error();
-  if (ended_well(output.value().status))
-    return success();
-  return Error{output.value().text};
 }
 
 } // namespace tqfpm::master

@@ -29,7 +29,7 @@ void say_lines(const std::string &lines) {
 Master::Master(const Options &options, std::vector<std::string> command, config::Config config, Inheritance inheritance)
     : options_(options), command_(std::move(command)), config_(std::move(config)), inheritance_(std::move(inheritance)),
       stop_timer_(loop_, [this] { stop_overdue(); }), ready_timer_(loop_, [this] { ready(); }),
-      status_timer_(loop_, [this] { tell_status(); }) {}
+      status_timer_(loop_, [this] { tell_status(); }), exec_timer_(loop_, [this] { execute_when_quiet(); }) {}
 
 Master::~Master() {
   sys::log().sink().detach();
@@ -195,6 +195,7 @@ int Master::run() {
     give_up(status.error().message);
   else {
     drop_unclaimed();
+    reap(); // who has ended while the image before was going
     check_ready();
   }
   if (any_left())
@@ -224,6 +225,7 @@ void Master::stop(Stop how) {
   if (stop_ == how || stop_ == Stop::kFast)
     return;
   stop_ = how;
+  check_.reset();
   sys::sd_tell("STOPPING=1");
   if (exit_code_ == 0)
     sys::log().notice("{}", how == Stop::kFast ? "Terminating ..." : "Finishing ...");
@@ -259,16 +261,58 @@ void Master::finish() {
 void Master::reload() {
   if (stop_ != Stop::kNo)
     return;
+  if (check_ != nullptr || quiet_turns_ >= 0) {
+    check_again_ = check_ != nullptr;
+    return;
+  }
   sys::log().notice("Reloading in progress ...");
   sys::sd_tell("RELOADING=1\nMONOTONIC_USEC=" + sys::sd_monotonic_usec());
-  Status valid = validate_with_new_binary(command_);
-  if (valid.ok()) {
-    pid_file_.forget();
-    valid = reexec(command_, config_, pools_, processes_fd_.get());
-    pid_file_.adopt(config_.global.pid);
-  }
-  say_lines("the reload is refused and everything goes on as it was: " + valid.error().message);
+  auto check = Check::start(loop_, command_);
+  if (check.ok())
+    check_ = std::move(check.value());
+  else
+    refuse(check.error().message);
+}
+
+void Master::refuse(const std::string &why) {
+  say_lines("the reload is refused and everything goes on as it was: " + why);
   sys::sd_tell("READY=1\nSTATUS=Reload refused, see the log");
+}
+
+void Master::checked(const Status &valid) {
+  check_.reset();
+  if (std::exchange(check_again_, false)) { // what has been read may be old by now
+    reload();
+    return;
+  }
+  if (stop_ != Stop::kNo)
+    return;
+  if (!valid.ok()) {
+    refuse(valid.error().message);
+    return;
+  }
+  // What has been caught already is obeyed in the turns to come; what comes from now on is the new image's.
+  sigset_t all;
+  ::sigfillset(&all);
+  (void)::sigprocmask(SIG_SETMASK, &all, &mask_);
+  quiet_turns_ = 0;
+  exec_timer_.at(Clock::now());
+}
+
+void Master::execute_when_quiet() {
+  constexpr int kQuietTurns = 3; // libev takes signals in one turn and tells of them in the next, at the latest
+  if (stop_ == Stop::kNo && ++quiet_turns_ < kQuietTurns) {
+    exec_timer_.at(Clock::now());
+    return;
+  }
+  quiet_turns_ = -1;
+  if (stop_ == Stop::kNo) {
+    pid_file_.forget();
+    const Error failure = reexec(command_, config_, pools_, processes_fd_.get());
+    pid_file_.adopt(config_.global.pid);
+    refuse(failure.message);
+  }
+  (void)::sigprocmask(SIG_SETMASK, &mask_, nullptr);
 }
 
 namespace {

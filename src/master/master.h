@@ -2,6 +2,7 @@
 // signals.
 #pragma once
 
+#include <csignal>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -12,6 +13,7 @@
 
 #include "base/backoff.h"
 #include "config/load.h"
+#include "master/check.h"
 #include "master/generation.h"
 #include "master/options.h"
 #include "master/startup.h"
@@ -106,6 +108,9 @@ private:
   // signals
   void stop(Stop how);
   void reload();
+  void checked(const Status &valid);
+  void execute_when_quiet();
+  void refuse(const std::string &why);
   void reopen_logs();
   void stop_overdue();
   void finish();
@@ -132,10 +137,15 @@ private:
   Stop stop_ = Stop::kNo;
   int exit_code_ = 0;
   std::uint64_t last_requests_ = 0;
+  std::unique_ptr<Check> check_; // of a reload that has been asked for
+  bool check_again_ = false;     // another one was asked for meanwhile
+  int quiet_turns_ = -1;         // with signals blocked, before the exec; -1: there is none to come
+  sigset_t mask_{};              // of signals, otherwise
   std::vector<std::unique_ptr<sys::SignalWatch>> signals_;
   sys::TimerWatch stop_timer_;
   sys::TimerWatch ready_timer_;
   sys::TimerWatch status_timer_;
+  sys::TimerWatch exec_timer_;
 };
 
 // handover.cc: re-exec in place.
@@ -144,7 +154,5 @@ Error reexec(const std::vector<std::string> &command, const config::Config &conf
              const std::vector<std::unique_ptr<Pool>> &pools, int processes);
 // What the image before has left in the environment; the variable is removed.
 Inheritance take_inheritance();
-// Runs the program with -t on the same configuration; the text of what it says when it refuses.
-Status validate_with_new_binary(const std::vector<std::string> &command);
 
 } // namespace tqfpm::master

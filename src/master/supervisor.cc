@@ -239,6 +239,10 @@ bool Master::any_left() const {
 
 void Master::reap() {
   while (const auto child = sys::next_ended_child()) {
+    if (check_ != nullptr && child->pid == check_->pid()) {
+      checked(check_->ended(child->status));
+      continue;
+    }
     for (const auto &[pool, generation] : all()) {
       if (generation->pid == child->pid) {
         generation_ended(*pool, *generation, child->status);

@@ -74,13 +74,13 @@ void protect_open_descriptors() {
     (void)::fcntl(fd, F_SETFD, FD_CLOEXEC);
 }
 
-Result<Output> run_program(const std::string &path, const std::vector<std::string> &arguments, Duration limit,
-                           const std::vector<std::string> &without, const std::optional<ExecUser> &user) {
+Result<RunningProgram> start_program(const std::string &path, const std::vector<std::string> &arguments,
+                                     const std::vector<std::string> &without, const std::optional<ExecUser> &user) {
   int fds[2];
   if (::pipe2(fds, O_CLOEXEC) != 0)
     return Error{std::string("cannot create a pipe: ") + strerror(errno), errno};
-  const Fd reader(fds[0]);
-  Fd writer(fds[1]);
+  Fd reader(fds[0]);
+  const Fd writer(fds[1]);
   const Fd null(::open("/dev/null", O_RDONLY | O_CLOEXEC));
   ExecPlan plan;
   plan.path = path;
@@ -93,14 +93,21 @@ Result<Output> run_program(const std::string &path, const std::vector<std::strin
   }
   plan.fds = {{null.get(), 0}, {writer.get(), 1}, {writer.get(), 2}};
   const ExecResult child = child_exec(plan);
-  writer.reset();
   if (child.pid < 0)
     return Error{std::string(stage_text(child.stage)) + " " + path + ": " + strerror(child.error), child.error};
+  return RunningProgram{child.pid, std::move(reader)};
+}
+
+Result<Output> run_program(const std::string &path, const std::vector<std::string> &arguments, Duration limit,
+                           const std::vector<std::string> &without, const std::optional<ExecUser> &user) {
+  const auto child = start_program(path, arguments, without, user);
+  if (!child.ok())
+    return child.error();
   Output output;
-  const bool complete = read_all(reader.get(), Clock::now() + limit, output.text);
+  const bool complete = read_all(child.value().output.get(), Clock::now() + limit, output.text);
   if (!complete)
-    (void)::kill(child.pid, SIGKILL);
-  output.status = wait_for(child.pid);
+    (void)::kill(child.value().pid, SIGKILL);
+  output.status = wait_for(child.value().pid);
   if (!complete)
     return Error{path + " did not end in time"};
   return output;

@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/result.h"
 #include "sys/child_exec.h"
+#include "sys/fd.h"
 
 namespace tqfpm::sys {
 
@@ -28,12 +29,22 @@ std::optional<EndedChild> next_ended_child() noexcept;
 // What whoever started us has left open beyond the standard streams does not reach any child.
 void protect_open_descriptors();
 
+// A program that runs, and what it prints: the read end of a pipe, standard output and error.
+struct RunningProgram {
+  pid_t pid = -1;
+  Fd output;
+};
+// Starts `path` with `arguments` (argv[0] first) and this process's environment less the variables `without`, as `user`
+// if there is one.
+Result<RunningProgram> start_program(const std::string &path, const std::vector<std::string> &arguments,
+                                     const std::vector<std::string> &without = {},
+                                     const std::optional<ExecUser> &user = {});
+
 struct Output {
   int status = 0;   // of waitpid
   std::string text; // standard output and error
 };
-// Runs `path` with `arguments` (argv[0] first) and this process's environment less the variables `without`, as `user`
-// if there is one. Killed after `limit`; an error then.
+// The same, and waits for its end. Killed after `limit`; an error then.
 Result<Output> run_program(const std::string &path, const std::vector<std::string> &arguments, Duration limit,
                            const std::vector<std::string> &without = {}, const std::optional<ExecUser> &user = {});
 

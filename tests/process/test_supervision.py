@@ -152,3 +152,75 @@ def test_scripts_that_kill_the_spawner_make_no_flood_of_processes(server, folder
     wait_for(shoot, "five renewals")
     assert delays()[:5] == [100, 200, 400, 800, 1600]
     wait_for(lambda: len(s.dispatchers()) == 1 and s.request(plain).text == "ok", "one dispatcher that serves")
+
+
+# --- signals while a reload is checked --------------------------------------------------------------------------------
+
+@pytest.fixture
+def slow_check(folder):
+    """A php-cgi whose -v takes as long as the file says: so does the check of a reload. (php.binary, file)"""
+    slow = folder / "slow"
+    wrapper = folder / "php-cgi"
+    wrapper.write_text(f'#!/bin/sh\n[ "$2" = -v ] && [ -e {slow} ] && {{ touch {folder}/flags/checks; while [ -e {slow} ]; do sleep 0.01; done; }}\n'
+                       f'exec {php.CGI} "$@"\n')
+    wrapper.chmod(0o755)
+    (folder / "flags").mkdir()
+    shutil.chown(folder / "flags", "www-data")
+    return wrapper, slow, folder / "flags/checks"
+
+
+@pytest.mark.parametrize("number", [signal.SIGQUIT, signal.SIGTERM])
+def test_a_stop_while_a_reload_is_checked_is_obeyed(server, slow_check, number):
+    wrapper, slow, checks = slow_check
+    s = server(pools={"www": {"php.binary": wrapper}}).start()
+    slow.touch()
+    s.signal(signal.SIGUSR2)
+    wait_for(checks.exists, "a check")
+    s.signal(number)
+    s.wait()
+    assert "bye-bye" in s.log
+    slow.unlink()
+
+
+def test_the_master_does_its_work_while_a_reload_is_checked(server, slow_check):
+    wrapper, slow, checks = slow_check
+    s = server(pools={"www": {"php.binary": wrapper, "pm.max_children": 1}}).start()
+    before = len(re.findall("ready to handle connections", s.log))
+    slow.touch()
+    s.signal(signal.SIGUSR2)
+    wait_for(checks.exists, "a check")
+    dispatcher, = s.dispatchers()
+    os.kill(dispatcher.pid, signal.SIGKILL)
+    s.wait_log(r"dispatcher exited on signal 9")
+    wait_for(lambda: s.dispatchers() and s.dispatchers()[0].pid != dispatcher.pid, "another dispatcher")
+    assert s.request(s.script("a.php", "echo 'ok';")).text == "ok"
+    s.signal(signal.SIGUSR1)
+    s.wait_log("log file re-opened")
+    slow.unlink()
+    s.wait_log("ready to handle connections", before + 1)
+
+
+def test_a_reload_that_is_asked_for_during_a_check_is_done_after_it(server, slow_check):
+    wrapper, slow, checks = slow_check
+    s = server(pools={"www": {"php.binary": wrapper}}).start()
+    slow.touch()
+    s.signal(signal.SIGUSR2)
+    wait_for(checks.exists, "a check")
+    s.pools["www"]["ping.response"] = "new"
+    s.write()
+    s.signal(signal.SIGUSR2)
+    s.signal(signal.SIGUSR2)
+    slow.unlink()
+    wait_for(lambda: s.page("/ping").text == "new", "the new configuration")
+
+
+def test_a_signal_at_any_moment_of_a_reload_is_obeyed(server):
+    """A stop that comes anywhere between the order to reload and the new generation ends tqfpm."""
+    for i in range(25):
+        s = server(pools={"www": {"pm.max_children": 1}}).start()
+        s.signal(signal.SIGUSR2)
+        time.sleep(i * 0.008)  # the moment is what is tried
+        s.signal(signal.SIGQUIT)
+        s.wait()
+        assert "bye-bye" in s.log, (i, s.log[-2000:])
+        s.close()
