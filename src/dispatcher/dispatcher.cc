@@ -192,6 +192,9 @@ void Dispatcher::obey(const ipc::MasterRequest &request, std::vector<sys::Fd> fd
   case ipc::MasterMessage::kStop:
     stop(0);
     return;
+  case ipc::MasterMessage::kPing:
+    report(ipc::DispatcherMessage::kAlive, "");
+    return;
   case ipc::MasterMessage::kReopen:
     reopen(request.mask, std::move(fds));
     return;

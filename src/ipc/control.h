@@ -30,6 +30,7 @@ enum class MasterMessage : uint32_t {
                // + (opt) a SOCK_SEQPACKET socket to the next generation, which idle connections are handed to
   kStop = 2,   // end at once, workers too
   kReopen = 3, // + descriptors in the order of mask's bits, lowest first
+  kPing = 5,   // answer kAlive
   kAdopt = 4,  // + the other end of the socket of kDrain: packets of {peer address} + a web server's connection
 };
 struct MasterRequest {
@@ -41,6 +42,7 @@ struct MasterRequest {
 enum class DispatcherMessage : uint32_t {
   kReady = 1,    // template (or first worker) is up; the pool can serve
   kFailed = 2,   // cannot serve; text says why; the dispatcher exits afterwards
+  kAlive = 5,    // answers kPing
   kDraining = 4, // takes no new connections any more
   kRenew = 3,    // serves, but cannot start templates any more: start a new generation and drain this one
 };

@@ -21,8 +21,11 @@ struct Generation {
   pid_t pid = -1;
   unsigned number = 0; // counts within the pool
   Phase phase = Phase::kStarting;
-  bool accepting = true; // may still take new connections
-  bool gone = false;     // it has ended: what it has said before is still to be read
+  bool accepting = true;                // may still take new connections
+  bool gone = false;                    // it has ended: what it has said before is still to be read
+  unsigned pings = 0;                   // without an answer
+  bool answers = false;                 // it knows them: it is of this program, or has answered one
+  TimePoint overdue = TimePoint::max(); // when its drain has taken too long
   TimePoint started{};
   std::string failure; // what its kFailed said
   sys::Fd control;

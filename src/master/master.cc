@@ -29,7 +29,8 @@ void say_lines(const std::string &lines) {
 Master::Master(const Options &options, std::vector<std::string> command, config::Config config, Inheritance inheritance)
     : options_(options), command_(std::move(command)), config_(std::move(config)), inheritance_(std::move(inheritance)),
       stop_timer_(loop_, [this] { stop_overdue(); }), ready_timer_(loop_, [this] { ready(); }),
-      status_timer_(loop_, [this] { tell_status(); }), exec_timer_(loop_, [this] { execute_when_quiet(); }) {}
+      status_timer_(loop_, [this] { tell_status(); }), exec_timer_(loop_, [this] { execute_when_quiet(); }),
+      watch_timer_(loop_, [this] { watch_generations(); }) {}
 
 Master::~Master() {
   sys::log().sink().detach();
@@ -195,6 +196,7 @@ int Master::run() {
     give_up(status.error().message);
   else {
     drop_unclaimed();
+    watch_generations();
     reap(); // who has ended while the image before was going
     check_ready();
   }

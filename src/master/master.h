@@ -116,6 +116,8 @@ private:
   void finish();
   void close_listeners();
   void tell_status();
+  void watch_generations();
+  void end_silent(const Pool &pool, Generation &generation, TimePoint now);
   std::uint64_t drain_limit() const;
 
   Options options_;
@@ -146,6 +148,7 @@ private:
   sys::TimerWatch ready_timer_;
   sys::TimerWatch status_timer_;
   sys::TimerWatch exec_timer_;
+  sys::TimerWatch watch_timer_;
 };
 
 // handover.cc: re-exec in place.

@@ -21,6 +21,9 @@ namespace tqfpm::master {
 namespace {
 
 constexpr Duration kAlonePatience = seconds(3);
+constexpr Duration kDrainGrace = seconds(5);
+constexpr unsigned kPings = 4; // within watchdog_timeout
+constexpr Duration kLongWatch = seconds(5);
 
 // The environment of a dispatcher: ours without what is meant for the master alone.
 std::vector<std::string> dispatcher_environment() {
@@ -108,7 +111,8 @@ Status Master::start_generation(Pool &pool) {
     return Error{
         fmt::format("[pool {}] {} {}: {}", pool.name, sys::stage_text(child.stage), plan.path, strerror(child.error)),
         child.error};
-  const Generation &generation = add_generation(pool, child.pid, pool.last_number + 1, std::move(control.value().ours));
+  Generation &generation = add_generation(pool, child.pid, pool.last_number + 1, std::move(control.value().ours));
+  generation.answers = true;
   sys::log().debug("[pool {}] dispatcher {} started, generation {}", pool.name, child.pid, generation.number);
   return success();
 }
@@ -140,6 +144,10 @@ void Master::heard(Pool &pool, Generation &generation, const ipc::DispatcherRepo
   case ipc::DispatcherMessage::kDraining:
     generation.accepting = false;
     check_ready();
+    return;
+  case ipc::DispatcherMessage::kAlive:
+    generation.answers = true;
+    generation.pings = 0;
     return;
   case ipc::DispatcherMessage::kRenew:
     if (stop_ != Stop::kNo || generation.phase == Phase::kDraining || generation.gone)
@@ -201,9 +209,35 @@ void Master::drain(Pool &pool, Generation &old, const Generation *successor) {
     if (pair.ok() && successor->tell(ipc::MasterMessage::kAdopt, 0, pair.value().theirs.get()))
       ours = std::move(pair.value().ours);
   }
+  if (const auto limit = config_.global.process_control_timeout; limit > Duration::zero())
+    old.overdue = Clock::now() + limit + kDrainGrace;
   if (!old.tell(ipc::MasterMessage::kDrain, drain_limit(), ours.get()))
     sys::log().warning("[pool {}] dispatcher {} cannot be told to finish: {}", pool.name, old.pid, strerror(errno));
   sys::log().debug("[pool {}] dispatcher {} finishes, generation {}", pool.name, old.pid, old.number);
+}
+
+// Who owes too many answers is killed; its end is an end like any other. Rounds are counted, not time: a machine that
+// has stood still has not given it any.
+void Master::watch_generations() {
+  const Duration limit = config_.global.watchdog_timeout;
+  const TimePoint now = Clock::now();
+  for (const auto &[pool, generation] : all())
+    end_silent(*pool, *generation, now);
+  watch_timer_.at(now + (limit > Duration::zero() ? limit / kPings : kLongWatch));
+}
+
+void Master::end_silent(const Pool &pool, Generation &generation, TimePoint now) {
+  const bool silent = generation.answers && generation.pings >= kPings;
+  if (silent || now >= generation.overdue) {
+    sys::log().warning("[pool {}] dispatcher {} {}, killing it", pool.name, generation.pid,
+                       silent ? "does not answer" : "does not finish in time");
+    (void)::kill(generation.pid, SIGKILL);
+    return;
+  }
+  if (config_.global.watchdog_timeout > Duration::zero() && generation.phase != Phase::kStarting) {
+    ++generation.pings;
+    (void)generation.tell(ipc::MasterMessage::kPing, 0, -1); // one that takes none is silent
+  }
 }
 
 // Generations of pools that are not configured any more, and sockets that nobody wants.

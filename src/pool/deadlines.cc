@@ -45,8 +45,8 @@ Deadline deadline(const WorkerClock &worker, const Deadlines &limits, TimePoint 
   case WorkerState::kIdle:
     return {};
   case WorkerState::kStarting:
-    return at(worker.since + limits.start, now, worker.has_process ? DeadlineAction::kKill : DeadlineAction::kGiveUp,
-              limits.stop);
+    return worker.has_process ? at(worker.since + limits.start, now, DeadlineAction::kKill, limits.stop)
+                              : at(worker.since + limits.first_sign, now, DeadlineAction::kGiveUp, limits.stop);
   case WorkerState::kStopping:
     return at((worker.killed != TimePoint{} ? worker.killed : worker.since) + limits.stop, now, DeadlineAction::kKill,
               limits.stop);

@@ -14,6 +14,7 @@ namespace tqfpm::pool {
 struct Deadlines {
   Duration terminate{};                 // request_terminate_timeout; zero: none
   Duration grace = seconds(5);          // request_terminate_grace
+  Duration first_sign = seconds(30);    // from the order to start a worker until its pid is known
   Duration start = seconds(30);         // from a worker's start to its first accept()
   Duration stop = seconds(10);          // from the order to end to SIGKILL
   Duration come_back = seconds(10);     // from the end of a request until it is idle again

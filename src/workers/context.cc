@@ -29,8 +29,14 @@ pool::ManagerSettings manager_settings(const config::PoolConfig &pool) {
   return settings;
 }
 
-pool::Deadlines deadlines_of(const config::PoolConfig &pool, bool fork_mode) {
+// How long a spawner or a template may owe an answer.
+Duration silence_of(const config::GlobalConfig &global) {
+  return global.watchdog_timeout > Duration::zero() ? global.watchdog_timeout : Duration::max();
+}
+
+pool::Deadlines deadlines_of(const config::PoolConfig &pool, const config::GlobalConfig &global, bool fork_mode) {
   pool::Deadlines deadlines;
+  deadlines.first_sign = std::min(deadlines.first_sign, silence_of(global));
   deadlines.terminate = pool.request_terminate_timeout;
   deadlines.grace = pool.request_terminate_grace;
   if (pool.request_terminate_timeout > Duration::zero()) // a script's time is limited, in whatever way it does not end
@@ -45,10 +51,10 @@ Context::Context(sys::EventLoop &event_loop, const config::PoolConfig &pool_conf
                  spawner::SpawnerProcess &process)
     : loop(event_loop), pool(pool_config), global(settings.global), scoreboard(settings.scoreboard),
       board(settings.processes), holder(board.claim(settings.system.self())), measures(settings.measures),
-      deadlines(deadlines_of(pool, settings.fork_mode)), manager(manager_settings(pool), loop.now()),
+      deadlines(deadlines_of(pool, settings.global, settings.fork_mode)), manager(manager_settings(pool), loop.now()),
       // Twice the children: ones that end make no room for a while.
       roster(loop, static_cast<std::size_t>(pool.pm_max_children) * 2, deadlines),
-      children(settings.system, process.pid), spawner(loop, std::move(process.control)),
+      children(settings.system, process.pid), spawner(loop, std::move(process.control), silence_of(settings.global)),
       variants(loop, pool, global, scoreboard, roster, children, spawner),
       slow_log(loop, pool, scoreboard, spawner, roster), fork_mode(settings.fork_mode) {}
 

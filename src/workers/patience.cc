@@ -38,7 +38,7 @@ void Patience::look(Worker &worker, TimePoint now) {
     kill(worker, now);
     return;
   case DeadlineAction::kGiveUp:
-    starting_.failed(worker, "php-cgi did not report in time", now);
+    starting_.unheard(worker, now);
     return;
   case DeadlineAction::kLose:
     running_.lose(worker);

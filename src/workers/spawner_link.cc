@@ -18,9 +18,9 @@ constexpr char kGone[] = "the spawner has gone";
 constexpr std::size_t kTraceHead = offsetof(ipc::TraceReply, text);
 } // namespace
 
-SpawnerLink::SpawnerLink(sys::EventLoop &loop, sys::Fd control)
+SpawnerLink::SpawnerLink(sys::EventLoop &loop, sys::Fd control, Duration silence)
     : loop_(loop), control_(std::move(control)), buffer_(sizeof(ipc::TraceReply)),
-      watch_(loop, control_.get(), [this](unsigned) { readable_ = true; }), timer_(loop, [] {}) {
+      watch_(loop, control_.get(), [this](unsigned) { readable_ = true; }), silence_(silence), timer_(loop, [] {}) {
   sys::refuse_descriptors(control_.get());
   watch_.set(sys::kReadable);
 }
@@ -47,8 +47,22 @@ void SpawnerLink::refuse(std::uint32_t id) {
 void SpawnerLink::ask(ipc::SpawnerRequest request, std::span<const int> fds, OnSpawnerAnswer on_answer,
                       Duration patience) {
   request.id = open_question(request.kind, std::move(on_answer), patience);
-  if (!alive_ || !sys::send_packet(control_.get(), &request, sizeof request, fds))
+  if (alive_ && sys::send_packet(control_.get(), &request, sizeof request, fds))
+    sent();
+  else
     refuse(request.id);
+}
+
+void SpawnerLink::sent() {
+  if (owed_++ > 0 || silence_ == Duration::max())
+    return;
+  silent_at_ = loop_.now() + silence_;
+  timer_.no_later_than(silent_at_);
+}
+
+void SpawnerLink::notice_silence(TimePoint now) {
+  if (alive_ && now >= silent_at_ && !readable_)
+    close();
 }
 
 void SpawnerLink::look(std::string_view path, OnSpawnerAnswer on_answer, Duration patience) {
@@ -71,10 +85,12 @@ void SpawnerLink::send_looks() {
     memcpy(&head, packet.data(), offsetof(ipc::LookRequest, path));
     if (!pending_.contains(head.id))
       continue; // given up meanwhile
-    if (alive_ && sys::send_packet(control_.get(), packet.data(), packet.size(), {}))
+    if (alive_ && sys::send_packet(control_.get(), packet.data(), packet.size(), {})) {
       ++looks_;
-    else
+      sent();
+    } else {
       refuse(head.id);
+    }
   }
 }
 
@@ -87,6 +103,7 @@ bool SpawnerLink::step(TimePoint now) {
     }
     if (gone_ && alive_ && !readable_) // and it has left nothing more to read
       close();
+    notice_silence(now);
     give_up(now);
   }
   if (untold_.empty())
@@ -137,6 +154,8 @@ bool SpawnerLink::heard(std::size_t length) {
     close(); // it has said what none would
     return false;
   }
+  owed_ -= owed_ > 0 ? 1 : 0;
+  silent_at_ = owed_ > 0 && silence_ != Duration::max() ? loop_.now() + silence_ : TimePoint::max();
   if (head.kind == ipc::SpawnKind::kLook && looks_ > 0) {
     --looks_;
     send_looks();
@@ -157,6 +176,7 @@ void SpawnerLink::close() {
     untold_.push_back(Untold{std::move(question.on_answer), kGone});
   pending_.clear();
   waiting_looks_.clear();
+  silent_at_ = TimePoint::max();
 }
 
 void SpawnerLink::ended() {
@@ -184,7 +204,7 @@ void SpawnerLink::settle(TimePoint now) {
   if (readable_ || !untold_.empty())
     timer_.no_later_than(now);
   else
-    timer_.no_later_than(give_up_at_);
+    timer_.no_later_than(std::min(give_up_at_, silent_at_));
 }
 
 } // namespace tqfpm::workers

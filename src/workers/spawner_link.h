@@ -33,8 +33,9 @@ using OnSpawnerAnswer = std::function<void(const SpawnerAnswer &)>;
 
 class SpawnerLink {
 public:
-  // `control` does not block.
-  SpawnerLink(sys::EventLoop &loop, sys::Fd control);
+  // `control` does not block. A spawner that owes answers and gives none for `silence` is taken to be gone: alive() is
+  // false then.
+  SpawnerLink(sys::EventLoop &loop, sys::Fd control, Duration silence = Duration::max());
 
   // `request.id` is the link's. `fds` are sent at once and stay the caller's. After `patience` without an answer there
   // is none; one that comes later is dropped.
@@ -69,6 +70,8 @@ private:
   void send_looks();
   bool read();
   bool heard(std::size_t length);
+  void sent();
+  void notice_silence(TimePoint now);
   void close();
   void give_up(TimePoint now);
 
@@ -87,7 +90,10 @@ private:
   unsigned reads_ = 0;                      // in this turn
   sys::IoWatch watch_;                      // of control_
   TimePoint give_up_at_ = TimePoint::max(); // the first question
-  sys::TimerWatch timer_;                   // for a round then, or when there is something left to tell
+  Duration silence_;
+  std::size_t owed_ = 0;                   // answers, also of questions that were given up
+  TimePoint silent_at_ = TimePoint::max(); // when it will have owed them for too long
+  sys::TimerWatch timer_;                  // for a round then, or when there is something left to tell
 };
 
 } // namespace tqfpm::workers

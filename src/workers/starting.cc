@@ -93,6 +93,15 @@ void Starting::failed(Worker &worker, const std::string &why, TimePoint now) {
   context_.changed();
 }
 
+void Starting::unheard(Worker &worker, TimePoint now) {
+  const VariantNumber number = context_.roster.variant(worker);
+  failed(worker, "php-cgi did not report in time", now);
+  if (!context_.fork_mode || !context_.variants.ready(number))
+    return;
+  sys::log().warning("[pool {}] the template does not answer: starting another one; workers go on", context_.pool.name);
+  context_.variants.renew(number, now);
+}
+
 void Starting::came_up(const Worker &worker) {
   context_.manager.start_succeeded();
   context_.scoreboard.add(Metric::workers_started);

@@ -20,6 +20,8 @@ public:
   bool start(pool::VariantNumber number, TimePoint now);
   [[nodiscard]] TimePoint retry_at(TimePoint now) const;
   // It does not come up.
+  // Nothing has been heard of it: whoever was to start it is stuck.
+  void unheard(Worker &worker, TimePoint now);
   void failed(Worker &worker, const std::string &why, TimePoint now);
   // It is idle for the first time.
   void came_up(const Worker &worker);

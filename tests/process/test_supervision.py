@@ -9,7 +9,7 @@ import pytest
 
 import fcgi
 import php
-from server import TQFPM, Process, wait_for
+from server import TQFPM, Process, in_parallel, wait_for
 
 
 # --- what root runs and opens ---------------------------------------------------------------------------------------
@@ -224,3 +224,56 @@ def test_a_signal_at_any_moment_of_a_reload_is_obeyed(server):
         s.wait()
         assert "bye-bye" in s.log, (i, s.log[-2000:])
         s.close()
+
+
+# --- who stands still -------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("kind", ["dispatcher", "spawner", "template"])
+def test_a_process_that_stands_still_is_replaced(server, kind):
+    """SIGSTOP, for ever: any script can do that to a spawner and a template."""
+    s = server(pools={"www": {"pm.max_children": 2}}, watchdog_timeout="2s").start()
+    plain = s.script("plain.php", "echo getmypid();")
+    workers = s.all_workers()
+    stopped = {"dispatcher": s.dispatchers, "spawner": lambda: s.processes("tqfpm: spawner"), "template": s.templates}[kind]()[0]
+    os.kill(stopped.pid, signal.SIGSTOP)
+    if kind != "dispatcher":  # which are needed when something is to be started
+        for worker in workers:
+            os.kill(worker.pid, signal.SIGKILL)
+    if kind == "spawner":
+        os.kill(s.templates()[0].pid, signal.SIGKILL)
+
+    def served():
+        try:
+            return s.request(plain, timeout=1).status == 200
+        except (OSError, TimeoutError):
+            return False
+    begin = time.monotonic()
+    wait_for(served, lambda: "a request that is served\n" + s.log[-2000:])
+    print(f"{kind}: served again after {time.monotonic() - begin:.1f} s")
+    wait_for(lambda: not stopped.alive, "the end of the one that stood still")
+    s.all_workers()
+    assert len(s.dispatchers()) == 1 or wait_for(lambda: len(s.dispatchers()) == 1, "one dispatcher")
+    s.signal(signal.SIGTERM)
+    s.wait()
+
+
+def test_the_master_ends_a_drain_that_nobody_else_ends(server, folder):
+    s = server(pools={"www": {"pm.max_children": 1}}, process_control_timeout="1s").start()
+    old, = s.dispatchers()
+    os.kill(old.pid, signal.SIGSTOP)
+    s.reload()
+    wait_for(lambda: not old.alive, "the end of the old dispatcher")
+    s.wait_log(rf"WARNING: .*dispatcher {old.pid} does not (answer|finish in time), killing it")
+    assert s.request(s.script("a.php", "echo 'ok';")).text == "ok"
+
+
+def test_who_answers_is_not_killed(server):
+    """Also one that has much to do, while nobody has any time."""
+    s = server(pools={"www": {"pm.max_children": 2}}, watchdog_timeout="1s").start()
+    before = s.dispatchers()[0].pid
+    plain = s.script("plain.php", "for ($i = 0; $i < 300000; $i++) crc32((string)$i); echo 'ok';")
+    end = time.monotonic() + 4  # several times the limit: nothing is to happen
+    while time.monotonic() < end:
+        assert all(answer.text == "ok" for answer in in_parallel(16, lambda _: s.request(plain)))
+    assert s.dispatchers()[0].pid == before
+    assert "does not answer" not in s.log
