@@ -75,7 +75,9 @@ TEST(Deadlines, AWorkerHasToStart) {
   EXPECT_EQ(one.at(milliseconds(29999)).action, DeadlineAction::kNone);
   EXPECT_EQ(one.at(seconds(30)).action, DeadlineAction::kKill);
   one.worker.has_process = false;
-  EXPECT_EQ(one.at(seconds(30)).action, DeadlineAction::kGiveUp);
+  one.limits.first_sign = seconds(10);
+  EXPECT_EQ(one.at(milliseconds(9999)).action, DeadlineAction::kNone);
+  EXPECT_EQ(one.at(seconds(10)).action, DeadlineAction::kGiveUp);
 }
 
 TEST(Deadlines, AWorkerHasToEnd) {

@@ -9,10 +9,10 @@ namespace tqfpm::workers {
 namespace {
 
 struct Link {
-  Link() {
+  explicit Link(Duration silence = Duration::max()) {
     auto pair = sys::packet_pair();
     spawner.control = std::move(pair.value().theirs);
-    link = std::make_unique<SpawnerLink>(loop.loop, std::move(pair.value().ours));
+    link = std::make_unique<SpawnerLink>(loop.loop, std::move(pair.value().ours), silence);
   }
   void ask(ipc::SpawnKind kind = ipc::SpawnKind::kWeigh, Duration patience = seconds(1)) {
     ipc::SpawnerRequest request{};
@@ -59,6 +59,41 @@ TEST(SpawnerLink, TellsAnAnswerOnce) {
   EXPECT_TRUE(one.answers[0].ok());
   EXPECT_EQ(one.answers[0].reply.memory, 77U);
   EXPECT_EQ(one.link->pending(), 0U);
+  EXPECT_TRUE(one.link->alive());
+}
+
+TEST(SpawnerLink, TakesOneThatOwesAnAnswerForTooLongToBeGone) {
+  Link one(seconds(10));
+  one.ask();
+  one.loop.engine.advance(seconds(2));
+  one.turn();
+  ASSERT_EQ(one.answers.size(), 1U); // given up, and still owed
+  one.loop.engine.advance(milliseconds(7999));
+  one.turn();
+  EXPECT_TRUE(one.link->alive());
+  one.loop.engine.advance(milliseconds(1));
+  one.turn();
+  EXPECT_FALSE(one.link->alive());
+  one.ask();
+  one.turn();
+  ASSERT_EQ(one.answers.size(), 2U);
+  EXPECT_FALSE(one.answers[1].ok());
+}
+
+TEST(SpawnerLink, WaitsForOneThatHasMuchToDo) {
+  Link one(seconds(10));
+  for (int i = 0; i < 5; ++i)
+    one.ask(ipc::SpawnKind::kWeigh, Duration::max());
+  for (int i = 0; i < 5; ++i) {
+    one.loop.engine.advance(seconds(9));
+    test::FakeSpawner::Order order;
+    ASSERT_TRUE(one.spawner.next(order));
+    one.spawner.reply(order, 5, 1);
+    one.turn();
+  }
+  EXPECT_EQ(one.answers.size(), 5U);
+  one.loop.engine.advance(seconds(100)); // it owes nothing
+  one.turn();
   EXPECT_TRUE(one.link->alive());
 }
 

@@ -336,14 +336,19 @@ TEST(Workers, EndAWorkerThatDoesNotComeBack) {
   EXPECT_EQ(one.metric(Metric::ended_killed), 1U);
 }
 
-TEST(Workers, GiveUpAStartOfWhichNothingIsHeard) {
+TEST(Workers, GiveUpAStartOfWhichNothingIsHeardAndItsTemplate) {
   FakePool one;
+  one.global.watchdog_timeout = seconds(10);
   one.open();
   one.start_template();
   const auto worker = one.tmpl.order();
   ASSERT_NE(worker, nullptr);
-  one.wait(seconds(30));
+  one.wait(seconds(10));
   EXPECT_TRUE(one.log.has("cannot start a worker: php-cgi did not report in time"));
+  EXPECT_TRUE(one.tmpl.let_go());
+  test::FakeSpawner::Order order;
+  ASSERT_TRUE(one.spawner.next(order));
+  EXPECT_EQ(order.request.kind, ipc::SpawnKind::kTemplate);
 }
 
 TEST(Workers, WriteASlowLog) {
