@@ -199,6 +199,7 @@ void Requests::wait_again(Request &request) {
 // It was with a worker.
 void Requests::come_back(Request &request, TimePoint now) {
   request.submitted = now - (request.started - request.submitted);
+  request.started = TimePoint{};
   wait_again(request);
 }
 

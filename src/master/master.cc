@@ -157,7 +157,10 @@ Status Master::adopt(Pool &pool) {
   for (Inheritance::Member &member : inheritance_.generations) {
     if (member.pool != pool.name || !member.control.valid())
       continue;
-    add_generation(pool, member.pid, member.number, std::move(member.control)).phase = member.phase;
+    Generation &generation = add_generation(pool, member.pid, member.number, std::move(member.control));
+    generation.phase = member.phase;
+    if (member.phase == Phase::kDraining)
+      generation.overdue = drain_end();
   }
   const bool serves = std::any_of(pool.generations.begin(), pool.generations.end(),
                                   [](const auto &each) { return each->phase == Phase::kServing; });
@@ -200,7 +203,7 @@ int Master::run() {
     reap(); // who has ended while the image before was going
     check_ready();
   }
-  if (any_left())
+  if (stop_ == Stop::kNo || any_left()) // a pool may have nothing but a timer at the moment
     loop_.run();
   if (exit_code_ == 0)
     sys::log().notice("exiting, bye-bye!");
@@ -241,6 +244,7 @@ void Master::stop(Stop how) {
     stop_timer_.at(Clock::now() + kFastStopPatience);
   for (const auto &pool : pools_)
     pool->restart.reset();
+  start_again_.clear();
   close_listeners();
   if (!any_left())
     finish();
@@ -283,14 +287,13 @@ void Master::refuse(const std::string &why) {
 
 void Master::checked(const Status &valid) {
   check_.reset();
-  if (std::exchange(check_again_, false)) { // what has been read may be old by now
-    reload();
-    return;
-  }
+  const bool again = std::exchange(check_again_, false);
   if (stop_ != Stop::kNo)
     return;
   if (!valid.ok()) {
     refuse(valid.error().message);
+    if (again) // what has been read may be old by now; the new image reads it anew
+      reload();
     return;
   }
   // What has been caught already is obeyed in the turns to come; what comes from now on is the new image's.

@@ -119,6 +119,7 @@ private:
   void watch_generations();
   void end_silent(const Pool &pool, Generation &generation, TimePoint now);
   std::uint64_t drain_limit() const;
+  [[nodiscard]] TimePoint drain_end() const;
 
   Options options_;
   std::vector<std::string> command_; // as it was called, for a reload

@@ -164,6 +164,7 @@ void Master::serving(Pool &pool, Generation &generation) {
     return;
   generation.phase = Phase::kServing;
   pool.wants_renewal = false;
+  pool.restart.reset();
   if (pool.scoreboard != nullptr)
     static_cast<status::Scoreboard *>(pool.scoreboard->data())->set(status::Metric::generation, generation.number);
   for (const auto &old : pool.generations) {
@@ -200,6 +201,12 @@ std::uint64_t Master::drain_limit() const {
       std::chrono::duration_cast<milliseconds>(config_.global.process_control_timeout).count());
 }
 
+// When a dispatcher whose drain begins now should have ended by itself.
+TimePoint Master::drain_end() const {
+  const Duration limit = config_.global.process_control_timeout;
+  return limit > Duration::zero() ? Clock::now() + limit + kDrainGrace : TimePoint::max();
+}
+
 // With a successor, idle connections go from one dispatcher to the other over a socket of their own.
 void Master::drain(Pool &pool, Generation &old, const Generation *successor) {
   old.phase = Phase::kDraining;
@@ -209,8 +216,7 @@ void Master::drain(Pool &pool, Generation &old, const Generation *successor) {
     if (pair.ok() && successor->tell(ipc::MasterMessage::kAdopt, 0, pair.value().theirs.get()))
       ours = std::move(pair.value().ours);
   }
-  if (const auto limit = config_.global.process_control_timeout; limit > Duration::zero())
-    old.overdue = Clock::now() + limit + kDrainGrace;
+  old.overdue = drain_end();
   if (!old.tell(ipc::MasterMessage::kDrain, drain_limit(), ours.get()))
     sys::log().warning("[pool {}] dispatcher {} cannot be told to finish: {}", pool.name, old.pid, strerror(errno));
   sys::log().debug("[pool {}] dispatcher {} finishes, generation {}", pool.name, old.pid, old.number);

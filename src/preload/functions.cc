@@ -292,6 +292,11 @@ bool has_what_it_needs() {
 
 } // namespace
 
+void restore_filter() {
+  if (own_filter != nullptr)
+    set_filter(own_filter);
+}
+
 void offer_functions() {
   if (offered || !has_what_it_needs())
     return;

@@ -419,6 +419,7 @@ bool is_ours(int fd) {
 int our_accept(sockaddr *address, socklen_t *length) {
   if (state.mode == Mode::kTemplate && serve_template() < 0)
     return -1;
+  restore_filter();
   const int fd = next_connection();
   if (fd >= 0 && address != nullptr && length != nullptr && *length >= sizeof(sa_family_t)) {
     address->sa_family = AF_UNIX;

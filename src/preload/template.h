@@ -37,5 +37,7 @@ bool report(ipc::WorkerReportType type, ipc::WorkerStage stage, int error);
 
 // Gives PHP the functions that php-fpm has. Called when PHP starts, again and again until it was done or cannot be.
 void offer_functions();
+// A worker is at its accept() again: what a script that PHP has ended by longjmp() has left behind is put right.
+void restore_filter();
 
 } // namespace tqfpm::preload

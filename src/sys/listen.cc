@@ -91,7 +91,7 @@ Status set_access(const ListenSpec &spec) {
   const Fd socket(::open(spec.path.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
   struct stat info {};
   if (!socket.valid() || ::fstat(socket.get(), &info) != 0 || !S_ISSOCK(info.st_mode))
-    return Error{"somebody has taken the socket '" + spec.path + "' away: others may write into its folder", EPERM};
+    return Error{"somebody has taken the socket '" + spec.path + "' away: others may write into its folder", ESTALE};
   const std::string node = "/proc/self/fd/" + std::to_string(socket.get());
   const bool acl = !spec.acl_users.empty() || !spec.acl_groups.empty();
   if (spec.set_owner && ::fchownat(socket.get(), "", spec.uid, spec.gid, AT_EMPTY_PATH) != 0)
@@ -120,7 +120,8 @@ Result<Fd> listen_unix(const ListenSpec &spec, std::vector<std::string> &notices
   if (rc != 0)
     return bind_error(spec, code);
   if (auto status = set_access(spec); !status.ok()) {
-    ::unlink(spec.path.c_str());
+    if (status.error().code != ESTALE)
+      ::unlink(spec.path.c_str());
     return status.error();
   }
   if (::listen(listener.get(), spec.backlog) != 0)

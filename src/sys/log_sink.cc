@@ -59,10 +59,11 @@ Result<Fd> open_log(const std::string &path) {
   }
   // A FIFO that nobody reads: with both ends in our hand it can be opened, and what is written waits in it.
   struct stat info {};
-  const bool there = ::fstatat(place.folder.get(), place.name.c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0;
+  const bool there =
+      ::fstatat(place.folder.get(), place.name.c_str(), &info, place.magic ? 0 : AT_SYMLINK_NOFOLLOW) == 0;
   const int access = there && is_pipe(info) ? O_RDWR : O_WRONLY | O_CREAT;
   Fd fd(::openat(place.folder.get(), place.name.c_str(),
-                 access | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK | O_NOFOLLOW, 0600));
+                 access | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK | (place.magic ? 0 : O_NOFOLLOW), 0600));
   return fd.valid() ? Result<Fd>(std::move(fd)) : fail(strerror(errno), errno);
 }
 

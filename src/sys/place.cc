@@ -1,7 +1,9 @@
 #include "sys/place.h"
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -31,7 +33,7 @@ Result<std::string> target_of(const Fd &link) {
   struct stat info {};
   if (::fstat(link.get(), &info) != 0)
     return cannot(errno);
-  if (info.st_uid != 0 && info.st_uid != ::geteuid())
+  if (::geteuid() == 0 && info.st_uid != 0)
     return Error{
         "it leads over a symbolic link of user " + std::to_string(info.st_uid) + ", which root does not follow", ELOOP};
   char target[PATH_MAX];
@@ -39,6 +41,11 @@ Result<std::string> target_of(const Fd &link) {
   if (length <= 0 || length == static_cast<ssize_t>(sizeof target))
     return cannot(length < 0 ? errno : ENAMETOOLONG);
   return std::string(target, static_cast<std::size_t>(length));
+}
+
+bool in_proc(const Fd &folder) {
+  struct statfs info {};
+  return ::fstatfs(folder.get(), &info) == 0 && info.f_type == PROC_SUPER_MAGIC;
 }
 
 bool is_link(const Fd &fd) {
@@ -49,16 +56,10 @@ bool is_link(const Fd &fd) {
 } // namespace
 
 int descriptor_named(const std::string &path) {
-  if (path == "/dev/stdout")
+  if (path == "/dev/stdout" || path == "/dev/fd/1" || path == "/proc/self/fd/1")
     return STDOUT_FILENO;
-  if (path == "/dev/stderr")
+  if (path == "/dev/stderr" || path == "/dev/fd/2" || path == "/proc/self/fd/2")
     return STDERR_FILENO;
-  for (const std::string_view folder : {std::string_view("/proc/self/fd/"), std::string_view("/dev/fd/")}) {
-    if (!path.starts_with(folder))
-      continue;
-    const auto number = to_number(std::string_view(path).substr(folder.size()));
-    return number && *number >= 0 && *number <= INT_MAX ? static_cast<int>(*number) : -1;
-  }
   return -1;
 }
 
@@ -72,6 +73,8 @@ Result<Place> place_of(const std::string &path) {
     names.pop_front();
     Fd fd(::openat(place.folder.get(), name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
     if (fd.valid() && is_link(fd)) {
+      if (names.empty() && in_proc(place.folder))
+        return Place{std::move(place.folder), name, true};
       const auto target = target_of(fd);
       if (!target.ok())
         return target.error();

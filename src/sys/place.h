@@ -13,14 +13,14 @@ namespace tqfpm::sys {
 struct Place {
   Fd folder; // O_PATH
   std::string name;
+  bool magic = false; // a link of /proc's, which leads where no path does: it is followed when it is opened
 };
 
-// Follows a path. Symbolic links have to be root's or our own, wherever in the path they are; the last name
-// need not exist. A link to a descriptor of this process (/dev/stderr, /proc/self/fd/N) is not followed: it is the
-// place.
+// Follows a path. For root symbolic links have to be root's, wherever in the path they are; the last name need not
+// exist. A link to a standard stream (/dev/stderr) is not followed: it is the place.
 Result<Place> place_of(const std::string &path);
 
-// The descriptor of this process that a path names, as /dev/stdout, /dev/fd/3 and /proc/self/fd/3 do; -1: none.
+// The standard stream that a path names, 1 or 2, as /dev/stdout and /proc/self/fd/1 do; -1: none.
 int descriptor_named(const std::string &path);
 
 } // namespace tqfpm::sys

@@ -39,6 +39,24 @@ bool read_all(int fd, TimePoint deadline, std::string &text) {
   }
 }
 
+// It has closed its output, and ends, or is ended. False: the time is up.
+bool wait_until(pid_t pid, TimePoint deadline, int &status) {
+  constexpr timespec kPause{0, 1000000};
+  while (Clock::now() < deadline) {
+    const pid_t ended = ::waitpid(pid, &status, WNOHANG);
+    if (ended == pid)
+      return true;
+    if (ended < 0 && errno != EINTR) {
+      status = -1;
+      return true;
+    }
+    (void)::nanosleep(&kPause, nullptr);
+  }
+  (void)::kill(pid, SIGKILL);
+  (void)wait_for(pid);
+  return false;
+}
+
 } // namespace
 
 // Not where it is not needed: the default takes away a SIGCHLD that waits to be taken after an exec.
@@ -88,7 +106,9 @@ Result<RunningProgram> start_program(const std::string &path, const std::vector<
   plan.user = user;
   for (char **entry = environ; *entry != nullptr; ++entry) {
     const std::string_view text = *entry;
-    if (std::find(without.begin(), without.end(), text.substr(0, text.find('='))) == without.end())
+    const std::string_view name = text.substr(0, text.find('='));
+    const bool harmless = name == "PATH" || name == "LD_LIBRARY_PATH"; // others may tell that user something of ours
+    if ((!user || harmless) && std::find(without.begin(), without.end(), name) == without.end())
       plan.environment.emplace_back(text);
   }
   plan.fds = {{null.get(), 0}, {writer.get(), 1}, {writer.get(), 2}};
@@ -104,11 +124,13 @@ Result<Output> run_program(const std::string &path, const std::vector<std::strin
   if (!child.ok())
     return child.error();
   Output output;
-  const bool complete = read_all(child.value().output.get(), Clock::now() + limit, output.text);
-  if (!complete)
+  const TimePoint deadline = Clock::now() + limit;
+  const bool complete = read_all(child.value().output.get(), deadline, output.text);
+  if (!complete) {
     (void)::kill(child.value().pid, SIGKILL);
-  output.status = wait_for(child.value().pid);
-  if (!complete)
+    (void)wait_for(child.value().pid);
+  }
+  if (!complete || !wait_until(child.value().pid, deadline, output.status))
     return Error{path + " did not end in time"};
   return output;
 }

@@ -34,8 +34,8 @@ struct RunningProgram {
   pid_t pid = -1;
   Fd output;
 };
-// Starts `path` with `arguments` (argv[0] first) and this process's environment less the variables `without`, as `user`
-// if there is one.
+// Starts `path` with `arguments` (argv[0] first) and this process's environment less the variables `without`; as
+// `user`, if there is one, with PATH and LD_LIBRARY_PATH alone.
 Result<RunningProgram> start_program(const std::string &path, const std::vector<std::string> &arguments,
                                      const std::vector<std::string> &without = {},
                                      const std::optional<ExecUser> &user = {});

@@ -179,6 +179,7 @@ void Client::close() {
 
 void Client::settle(TimePoint now) {
   flags_.touched = false;
+  steps_ = 0;
   if (state_ == ClientState::kHalfClosed && requests_.empty() && !can_parse())
     state_ = ClientState::kClosing;
   if (state_ == ClientState::kClosing && out_.unsent() == 0)

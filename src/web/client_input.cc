@@ -42,7 +42,6 @@ void Client::work(TimePoint now) {
     return;
   }
   flush();
-  steps_ = 0;
   if (can_parse())
     parse({});
   if (flags_.readable)

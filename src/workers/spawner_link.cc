@@ -14,8 +14,13 @@ namespace tqfpm::workers {
 namespace {
 constexpr unsigned kReadsPerTurn = 64;
 constexpr std::size_t kMostLooks = 32; // without an answer
+constexpr int kLookPatience = 6;       // times the limit of an order
 constexpr char kGone[] = "the spawner has gone";
 constexpr std::size_t kTraceHead = offsetof(ipc::TraceReply, text);
+
+bool is_order(ipc::SpawnKind kind) {
+  return kind == ipc::SpawnKind::kTemplate || kind == ipc::SpawnKind::kWorker;
+}
 } // namespace
 
 SpawnerLink::SpawnerLink(sys::EventLoop &loop, sys::Fd control, Duration silence)
@@ -48,15 +53,24 @@ void SpawnerLink::ask(ipc::SpawnerRequest request, std::span<const int> fds, OnS
                       Duration patience) {
   request.id = open_question(request.kind, std::move(on_answer), patience);
   if (alive_ && sys::send_packet(control_.get(), &request, sizeof request, fds))
-    sent();
+    sent(request.kind);
   else
     refuse(request.id);
 }
 
-void SpawnerLink::sent() {
-  if (owed_++ > 0 || silence_ == Duration::max())
+void SpawnerLink::sent(ipc::SpawnKind kind) {
+  ++owed_;
+  owed_orders_ += is_order(kind) ? 1 : 0;
+  if (owed_ == 1 || (is_order(kind) && owed_orders_ == 1))
+    await();
+}
+
+// A look, or what a worker's memory says, may take as long as a file system stands; an order may not.
+void SpawnerLink::await() {
+  silent_at_ = TimePoint::max();
+  if (owed_ == 0 || silence_ == Duration::max())
     return;
-  silent_at_ = loop_.now() + silence_;
+  silent_at_ = loop_.now() + (owed_orders_ > 0 ? silence_ : silence_ * kLookPatience);
   timer_.no_later_than(silent_at_);
 }
 
@@ -87,7 +101,7 @@ void SpawnerLink::send_looks() {
       continue; // given up meanwhile
     if (alive_ && sys::send_packet(control_.get(), packet.data(), packet.size(), {})) {
       ++looks_;
-      sent();
+      sent(head.kind);
     } else {
       refuse(head.id);
     }
@@ -96,6 +110,7 @@ void SpawnerLink::send_looks() {
 
 bool SpawnerLink::step(TimePoint now) {
   if (untold_.empty()) {
+    readable_ = readable_ || (alive_ && now >= silent_at_); // perhaps nobody has had any time
     while (readable_ && reads_ < kReadsPerTurn) {
       ++reads_;
       if (read())
@@ -155,7 +170,8 @@ bool SpawnerLink::heard(std::size_t length) {
     return false;
   }
   owed_ -= owed_ > 0 ? 1 : 0;
-  silent_at_ = owed_ > 0 && silence_ != Duration::max() ? loop_.now() + silence_ : TimePoint::max();
+  owed_orders_ -= is_order(head.kind) && owed_orders_ > 0 ? 1 : 0;
+  await();
   if (head.kind == ipc::SpawnKind::kLook && looks_ > 0) {
     --looks_;
     send_looks();

@@ -70,7 +70,8 @@ private:
   void send_looks();
   bool read();
   bool heard(std::size_t length);
-  void sent();
+  void sent(ipc::SpawnKind kind);
+  void await();
   void notice_silence(TimePoint now);
   void close();
   void give_up(TimePoint now);
@@ -92,6 +93,7 @@ private:
   TimePoint give_up_at_ = TimePoint::max(); // the first question
   Duration silence_;
   std::size_t owed_ = 0;                   // answers, also of questions that were given up
+  std::size_t owed_orders_ = 0;            // of them: to orders to start something
   TimePoint silent_at_ = TimePoint::max(); // when it will have owed them for too long
   sys::TimerWatch timer_;                  // for a round then, or when there is something left to tell
 };

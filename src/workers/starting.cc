@@ -95,14 +95,17 @@ void Starting::failed(Worker &worker, const std::string &why, TimePoint now) {
 
 void Starting::unheard(Worker &worker, TimePoint now) {
   const VariantNumber number = context_.roster.variant(worker);
+  const bool silent = context_.fork_mode && context_.variants.ready(number) && !context_.outdated(worker) &&
+                      last_sign_ < worker.life.spawned; // nor has another worker come since this one was ordered
   failed(worker, "php-cgi did not report in time", now);
-  if (!context_.fork_mode || !context_.variants.ready(number))
+  if (!silent || !context_.variants.known(number) || !context_.variants.ready(number))
     return;
   sys::log().warning("[pool {}] the template does not answer: starting another one; workers go on", context_.pool.name);
   context_.variants.renew(number, now);
 }
 
 void Starting::came_up(const Worker &worker) {
+  last_sign_ = context_.loop.now();
   context_.manager.start_succeeded();
   context_.scoreboard.add(Metric::workers_started);
   if (ending_.take_replacing())

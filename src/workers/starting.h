@@ -39,6 +39,7 @@ private:
   WorkerLog &log_;
   Ending &ending_;
   pool::Recycling recycling_;
+  TimePoint last_sign_{};       // a worker has come up
   TimePoint short_until_{};     // no descriptors: nothing is started before
   bool short_was_said_ = false; // in this episode
 };

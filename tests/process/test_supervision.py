@@ -77,6 +77,16 @@ def test_links_of_root_are_followed(server, folder):
     wait_for(lambda: (folder / "real").exists() and "a.php" in (folder / "real").read_text(), "a line in the log")
 
 
+def test_a_log_may_be_a_descriptor_of_another_process(server):
+    """/proc/1/fd/2 is what containers use for it."""
+    reader, writer = os.pipe()
+    s = server(pools={"www": {"access.log": f"/proc/{os.getpid()}/fd/{writer}"}}).start()
+    assert s.request(s.script("a.php", "echo 'ok';")).text == "ok"
+    assert b"a.php" in os.read(reader, 65536)
+    for fd in (reader, writer):
+        os.close(fd)
+
+
 def test_a_dispatchers_account_is_not_a_pools_user(server):
     s = server(**{"dispatcher.user": "www-data"})
     code, output = s.run()

@@ -64,7 +64,7 @@ TEST(SpawnerLink, TellsAnAnswerOnce) {
 
 TEST(SpawnerLink, TakesOneThatOwesAnAnswerForTooLongToBeGone) {
   Link one(seconds(10));
-  one.ask();
+  one.ask(ipc::SpawnKind::kWorker);
   one.loop.engine.advance(seconds(2));
   one.turn();
   ASSERT_EQ(one.answers.size(), 1U); // given up, and still owed
@@ -83,7 +83,7 @@ TEST(SpawnerLink, TakesOneThatOwesAnAnswerForTooLongToBeGone) {
 TEST(SpawnerLink, WaitsForOneThatHasMuchToDo) {
   Link one(seconds(10));
   for (int i = 0; i < 5; ++i)
-    one.ask(ipc::SpawnKind::kWeigh, Duration::max());
+    one.ask(ipc::SpawnKind::kWorker, Duration::max());
   for (int i = 0; i < 5; ++i) {
     one.loop.engine.advance(seconds(9));
     test::FakeSpawner::Order order;
@@ -95,6 +95,32 @@ TEST(SpawnerLink, WaitsForOneThatHasMuchToDo) {
   one.loop.engine.advance(seconds(100)); // it owes nothing
   one.turn();
   EXPECT_TRUE(one.link->alive());
+}
+
+TEST(SpawnerLink, HasMorePatienceWithWhatAFileSystemMayHoldUp) {
+  Link one(seconds(10));
+  one.ask(ipc::SpawnKind::kWeigh);
+  one.loop.engine.advance(seconds(59));
+  one.turn();
+  EXPECT_TRUE(one.link->alive());
+  one.ask(ipc::SpawnKind::kWorker); // which somebody waits for
+  one.loop.engine.advance(seconds(10));
+  one.turn();
+  EXPECT_FALSE(one.link->alive());
+}
+
+TEST(SpawnerLink, ReadsOnceMoreBeforeItTakesASpawnerToBeGone) {
+  Link one(seconds(10));
+  one.ask(ipc::SpawnKind::kWorker);
+  test::FakeSpawner::Order order;
+  ASSERT_TRUE(one.spawner.next(order));
+  one.spawner.reply(order, 5, 1);
+  one.loop.engine.advance(seconds(60)); // as if all had stood still
+  one.in_step = true;
+  while (one.link->step(one.loop.engine.now())) {
+  }
+  EXPECT_TRUE(one.link->alive());
+  EXPECT_EQ(one.answers.size(), 1U);
 }
 
 TEST(SpawnerLink, TellsATrace) {
