@@ -63,6 +63,10 @@ enum class SpawnKind : uint32_t {
   kWeigh = 4,    // no descriptors; how much memory a worker has
   kLook = 5,     // no descriptors; a LookRequest: which part of a path is the script
 };
+// An order to start a php-cgi, and no question.
+inline bool is_order(SpawnKind kind) {
+  return kind == SpawnKind::kTemplate || kind == SpawnKind::kWorker;
+}
 // settings: a memory file with [global] and the one pool as canonical INI; without it the pool is as kConfigFd has it.
 struct SpawnerRequest {
   SpawnKind kind;

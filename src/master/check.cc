@@ -14,7 +14,6 @@ namespace tqfpm::master {
 
 namespace {
 constexpr Duration kLimit = seconds(60);
-constexpr std::size_t kMostText = 256U << 10; // of what it prints; more is read, and dropped
 } // namespace
 
 Result<std::unique_ptr<Check>> Check::start(sys::EventLoop &loop, const std::vector<std::string> &command) {
@@ -49,7 +48,7 @@ void Check::read() {
       watch_.set(0);
     if (got <= 0)
       return;
-    if (text_.size() < kMostText)
+    if (text_.size() < sys::kMostOutput)
       text_.append(buffer, static_cast<std::size_t>(got));
   }
 }

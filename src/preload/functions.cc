@@ -234,7 +234,7 @@ void get_status(void *, void *return_value) {
 }
 
 // --- getenv() without a name
-// ------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------
 
 // php-cgi lets its input filter see each parameter of the request, and ext/filter puts it into $_SERVER instead of into
 // the array that getenv() asks for. Its filter is asked for nothing else meanwhile.

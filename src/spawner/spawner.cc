@@ -214,7 +214,7 @@ bool serve_look(const SpawnerPlan &plan, int control, const ipc::LookRequest &re
       continue;
     }
     memcpy(&request, &buffer, sizeof request);
-    const bool starts = request.kind == SpawnKind::kTemplate || request.kind == SpawnKind::kWorker;
+    const bool starts = ipc::is_order(request.kind);
     const std::size_t least = starts ? 3 : 0;
     const std::size_t most = starts ? 4 : 0; // settings may come with it
     if (packet.length != static_cast<ssize_t>(sizeof request) || packet.truncated || packet.fds.size() < least ||

@@ -84,6 +84,7 @@ bool set_limits(const ExecPlan &plan) noexcept {
          (!plan.limit_core || set_limit(RLIMIT_CORE, *plan.limit_core));
 }
 
+// As become() of privileges.h, with what may be called between fork and exec; the kernel takes the capabilities.
 bool become_user(const ExecUser &user) noexcept {
   return ::setgroups(user.groups.size(), user.groups.data()) == 0 && ::setresgid(user.gid, user.gid, user.gid) == 0 &&
          ::setresuid(user.uid, user.uid, user.uid) == 0;

@@ -35,7 +35,8 @@ bool read_all(int fd, TimePoint deadline, std::string &text) {
       continue;
     if (got <= 0)
       return true;
-    text.append(buffer, static_cast<std::size_t>(got));
+    if (text.size() < kMostOutput)
+      text.append(buffer, static_cast<std::size_t>(got));
   }
 }
 

@@ -3,6 +3,7 @@
 
 #include <sys/types.h>
 
+#include <cstddef>
 #include <optional>
 #include <string>
 #include <vector>
@@ -39,6 +40,9 @@ struct RunningProgram {
 Result<RunningProgram> start_program(const std::string &path, const std::vector<std::string> &arguments,
                                      const std::vector<std::string> &without = {},
                                      const std::optional<ExecUser> &user = {});
+
+// Bytes that are kept of what a program prints; more is read, and dropped.
+inline constexpr std::size_t kMostOutput = 256U << 10;
 
 struct Output {
   int status = 0;   // of waitpid

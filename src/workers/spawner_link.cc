@@ -17,10 +17,6 @@ constexpr std::size_t kMostLooks = 32; // without an answer
 constexpr int kLookPatience = 6;       // times the limit of an order
 constexpr char kGone[] = "the spawner has gone";
 constexpr std::size_t kTraceHead = offsetof(ipc::TraceReply, text);
-
-bool is_order(ipc::SpawnKind kind) {
-  return kind == ipc::SpawnKind::kTemplate || kind == ipc::SpawnKind::kWorker;
-}
 } // namespace
 
 SpawnerLink::SpawnerLink(sys::EventLoop &loop, sys::Fd control, Duration silence)
@@ -60,8 +56,8 @@ void SpawnerLink::ask(ipc::SpawnerRequest request, std::span<const int> fds, OnS
 
 void SpawnerLink::sent(ipc::SpawnKind kind) {
   ++owed_;
-  owed_orders_ += is_order(kind) ? 1 : 0;
-  if (owed_ == 1 || (is_order(kind) && owed_orders_ == 1))
+  owed_orders_ += ipc::is_order(kind) ? 1 : 0;
+  if (owed_ == 1 || (ipc::is_order(kind) && owed_orders_ == 1))
     await();
 }
 
@@ -170,7 +166,7 @@ bool SpawnerLink::heard(std::size_t length) {
     return false;
   }
   owed_ -= owed_ > 0 ? 1 : 0;
-  owed_orders_ -= is_order(head.kind) && owed_orders_ > 0 ? 1 : 0;
+  owed_orders_ -= ipc::is_order(head.kind) && owed_orders_ > 0 ? 1 : 0;
   await();
   if (head.kind == ipc::SpawnKind::kLook && looks_ > 0) {
     --looks_;

@@ -3,6 +3,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import time
 
 import pytest
@@ -30,6 +31,18 @@ def test_root_does_not_run_what_the_pools_user_may_change(server, folder, test):
         s.start()
     uids = set((folder / "uids").read_text().split())
     assert uids and "0" not in uids, uids
+
+
+def test_what_a_php_binary_prints_without_end_is_bounded(server, folder):
+    endless = folder / "php-cgi"
+    endless.write_text("#!/bin/sh\necho 'PHP 8.2.0 (cgi-fcgi)'; exec head -c 200000000 /dev/zero\n")
+    endless.chmod(0o755)
+    s = server(pools={"www": {"php.binary": endless}})
+    process = subprocess.Popen(s.command("-t"), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    assert usage.ru_maxrss < 150 * 1024, f"{usage.ru_maxrss} kB for 200 MB of output"
 
 
 def link_by(user, path, target):
